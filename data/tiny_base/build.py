@@ -1,0 +1,256 @@
+"""Build the tiny base from nothing: tokenizer, copying, then routing over catalogues from many domains.
+
+    python data/tiny_base/build.py --clinc PATH_TO_JSONL            # about 80 minutes on 2 cores
+    python data/tiny_base/build.py --clinc hub --minutes 20         # CLINC150 from the Hugging Face Hub, shorter
+    python data/tiny_base/build.py --clinc PATH_TO_JSONL --resume   # go on from the last checkpoint
+
+Deterministic up to hardware: every batch is drawn from the seed and the step's number. The run ends after `--steps` steps or
+`--minutes` minutes, whichever comes first, and the learning rate follows whichever is nearer; only a run that is cut by the
+clock depends on the machine's speed. The result is written to `--output` (this folder), with `build.json` saying how it was made.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import math
+import platform
+import random
+import shutil
+import time
+from pathlib import Path
+
+import torch
+import transformers
+from synthesis import HELD_OUT_INTENTS, Scene, Synthesis, read_clinc
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm.auto import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+HERE = Path(__file__).resolve().parent
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}" + START + "{{ message['role'] }}\n{{ message['content'] }}" + END + "\n{% endfor %}"
+    "{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
+)
+VOCABULARY, LENGTH, BATCH = 2048, 384, 8  # tokens, tokens per sequence, sequences per step
+COPY_STEPS = 500  # the first stage: nothing but copying, until induction has formed
+COPY_SHARE = 0.1  # and this much of it afterwards, so that it is not unlearned
+PEAK_ADAMW, PEAK_MUON, WARM_UP, DECAY = 2e-3, 3e-3, 100, 0.5  # learning rates, steps, share of the run spent decaying
+
+
+def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
+    """Byte-level BPE in which every digit and every capital letter is a token of its own, so that ids are copied sign by sign."""
+    tokenizer = Tokenizer(models.BPE())
+    single = pre_tokenizers.Split(Regex("[0-9A-Z]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([single, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    scenes = [synthesis.scene(4) for _ in range(3000)]
+    texts = [s.system for s in scenes] + [t for s in scenes for turn in s.turns for t in (turn.request, turn.request, turn.answer)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=[PAD, START, END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE, model_max_length=2048, clean_up_tokenization_spaces=False
+    )
+
+
+def build_model() -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=4,
+        max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=2, attn_implementation="sdpa",
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+def pack(scenes: list[Scene], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
+    """Scenes as `[catalogue][turn][turn]…` rows of LENGTH tokens; each turn sees the catalogue and itself, positions restart after it.
+
+    Returns input_ids, position_ids and labels of shape (scenes, LENGTH), and attention_mask (scenes, 1, LENGTH, LENGTH).
+    """
+    ids = torch.zeros(len(scenes), LENGTH, dtype=torch.long)
+    positions, segments, labels = torch.zeros_like(ids), torch.full_like(ids, -1), torch.full_like(ids, -100)
+    for row, scene in enumerate(scenes):
+        texts = [f"{START}system\n{scene.system}{END}\n"]
+        for turn in scene.turns:
+            texts += [f"{START}user\n{turn.request}{END}\n{START}assistant\n", turn.answer + END]
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        prefix = encoded[0]
+        at = len(prefix)
+        ids[row, :at], positions[row, :at], segments[row, :at] = torch.tensor(prefix), torch.arange(at), 0
+        for number, (asked, answered) in enumerate(zip(encoded[1::2], encoded[2::2], strict=True), 1):
+            end = at + len(asked) + len(answered)
+            if end > LENGTH:
+                break
+            ids[row, at:end] = torch.tensor(asked + answered)
+            positions[row, at:end] = len(prefix) + torch.arange(end - at)
+            segments[row, at:end] = number
+            labels[row, at + len(asked) : end] = torch.tensor(answered)
+            at = end
+    seen = (segments[:, None] == segments[:, :, None]) | (segments[:, None] == 0)  # [row, query, key]
+    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": (seen & causal)[:, None], "labels": labels}
+
+
+def batch_at(step: int, synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast, seed: int) -> dict[str, torch.Tensor]:
+    """The batch of this step, whatever came before it."""
+    synthesis.rng = random.Random(f"{seed}/{step}")
+    copying = [step < COPY_STEPS or synthesis.rng.random() < COPY_SHARE for _ in range(BATCH)]
+    return pack([synthesis.copy_scene(12) if copy else fitting_scene(synthesis, tokenizer) for copy in copying], tokenizer)
+
+
+def fitting_scene(synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast) -> Scene:
+    """A scene whose catalogue leaves at least a third of the sequence to its turns."""
+    while len(tokenizer((scene := synthesis.scene(10)).system)["input_ids"]) > LENGTH * 2 // 3 - 10:
+        pass
+    return scene
+
+
+def answer_loss(model: LlamaForCausalLM, body: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy over the answers' tokens, and the share of them that greedy decoding gets right."""
+    hidden = body(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=batch["attention_mask"], use_cache=False
+    ).last_hidden_state
+    wanted = batch["labels"][:, 1:]
+    logits = model.lm_head(hidden[:, :-1][wanted != -100]).float()
+    wanted = wanted[wanted != -100]
+    return torch.nn.functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean()
+
+
+def schedule(step: int, progress: float) -> float:
+    """Learning-rate factor: warm-up at the start and at the change of stage, then constant, then linear to zero over the last part."""
+    since = step if step < COPY_STEPS else step - COPY_STEPS
+    return min(1.0, (since + 1) / WARM_UP, max(0.0, (1 - progress) / DECAY))
+
+
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices (fewer steps to the same loss, arXiv:2502.16982), AdamW for embeddings and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=PEAK_ADAMW, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast) -> tuple[LlamaForCausalLM, dict]:
+    """Both stages; returns the model and the record of the run. Writes a checkpoint every `--checkpoint-minutes`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fast_bf16 = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    torch.manual_seed(args.seed)
+    model = build_model().to(device)
+    peaks, opts = (PEAK_MUON, PEAK_ADAMW), optimizers(model)
+    step, spent, checkpoint = 0, 0.0, args.work / "checkpoint.pt"
+    if args.resume:
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f"{checkpoint} is missing: there is nothing to resume; run without --resume")
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        for opt, state in zip(opts, saved["optimizers"], strict=True):
+            opt.load_state_dict(state)
+        step, spent = saved["step"], saved["spent"]
+    compiler = device.type == "cuda" or shutil.which("g++")
+    body = torch.compile(model.model) if compiler else model.model
+    started = time.monotonic() - spent
+    written, smooth = time.monotonic(), None
+    bar = tqdm(total=args.steps, initial=step, desc="tiny base", mininterval=10)
+    model.train()
+    while (progress := max(step / args.steps, (time.monotonic() - started) / (60 * args.minutes))) < 1:
+        batch = {k: v.to(device) for k, v in batch_at(step, synthesis, tokenizer, args.seed).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16):
+            loss, right = answer_loss(model, body, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt, peak in zip(opts, peaks, strict=True):
+            opt.param_groups[0]["lr"] = peak * schedule(step, progress)
+            opt.step()
+            opt.zero_grad(set_to_none=True)
+        step += 1
+        bar.update()
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        if step % 20 == 0:
+            stage = "copy" if step <= COPY_STEPS else "route"
+            bar.set_postfix_str(f"{stage} loss {smooth:.3f} token accuracy {right.item():.2f} progress {progress:.2f}")
+        if not math.isfinite(smooth):
+            raise RuntimeError(f"the loss is {loss.item()} at step {step}; start again with another --seed")
+        if time.monotonic() - written > 60 * args.checkpoint_minutes:
+            written = time.monotonic()
+            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step, "spent": written - started}
+            torch.save(state, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+    bar.close()
+    spent = time.monotonic() - started
+    cpu = round(time.process_time() / 60, 1)  # of this process only, whatever else the machine did
+    record = {"steps": step, "minutes": round(spent / 60, 1), "cpu_minutes": cpu, "stopped_by": "steps" if step >= args.steps else "minutes", "loss": round(smooth, 4)}
+    return model.eval(), record
+
+
+@torch.no_grad()
+def turn_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, synthesis: Synthesis, batches: int, seed: str) -> dict[str, float]:
+    """Share of answers right to the last token (teacher-forced, which for exactness equals greedy decoding), by kind of turn."""
+    device, hits, seen = next(model.parameters()).device, {}, {}
+    synthesis.rng = random.Random(seed)
+    for _ in tqdm(range(batches), desc="measuring", mininterval=5):
+        scenes = [synthesis.scene(10) for _ in range(BATCH)]
+        batch = {k: v.to(device) for k, v in pack(scenes, tokenizer).items()}
+        labels = batch.pop("labels")
+        guess = model(**batch, use_cache=False).logits[:, :-1].argmax(-1)
+        wrong = (guess != labels[:, 1:]) & (labels[:, 1:] != -100)
+        starts = batch["position_ids"].cpu()
+        for row, scene in enumerate(scenes):
+            answered = (labels[row] != -100).cpu()
+            edges = [i for i in range(1, LENGTH) if answered[i] and not answered[i - 1]]
+            fitted = [t for t in scene.turns if tokenizer.decode(labels[row][answered.to(labels.device)]).find(t.answer) >= 0]
+            for start, turn in zip(edges, fitted, strict=False):
+                end = start
+                while end < LENGTH and answered[end]:
+                    end += 1
+                seen[turn.kind] = seen.get(turn.kind, 0) + 1
+                hits[turn.kind] = hits.get(turn.kind, 0) + (not wrong[row, start - 1 : end - 1].any().item())
+        del starts
+    return {kind: round(hits[kind] / seen[kind], 3) for kind in sorted(seen)}
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, output: Path, record: dict) -> None:
+    """Weights in bfloat16 (half the size; the fine-tune quantises them to 4 bits anyway), tokenizer, and the record of the run."""
+    output.mkdir(parents=True, exist_ok=True)
+    model.to("cpu", torch.bfloat16).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    record["sha256"] = hashlib.sha256((output / "model.safetensors").read_bytes()).hexdigest()
+    (output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clinc", required=True, help="CLINC150's training rows as JSONL ({request, intent}), or `hub` to download them")
+    parser.add_argument("--minutes", type=float, default=85, help="stop after this long (default 85)")
+    parser.add_argument("--steps", type=int, default=6000, help="stop after this many steps (default 6000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --work")
+    parser.add_argument("--checkpoint-minutes", type=float, default=5)
+    parser.add_argument("--work", type=Path, default=HERE.parent.parent / "outputs" / "tiny_base_build", help="where checkpoints go")
+    parser.add_argument("--output", type=Path, default=HERE)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    clinc = read_clinc(args.clinc)
+    synthesis = Synthesis(clinc, seed=args.seed)
+    tokenizer = build_tokenizer(synthesis)
+    model, record = train(args, synthesis, tokenizer)
+    record |= {
+        "turn_accuracy": turn_accuracy(model, tokenizer, synthesis, 40, "measure"),
+        "turn_accuracy_held_out_intents": turn_accuracy(model, tokenizer, Synthesis(clinc, 0, held_out=True), 40, "measure"),
+        "held_out_intents": HELD_OUT_INTENTS,
+        "parameters": model.num_parameters(),
+        "seed": args.seed,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {'CUDA' if torch.cuda.is_available() else 'CPU'}",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
+        "date": datetime.date.today().isoformat(),
+    }
+    save(model, tokenizer, args.output, record)
+    print(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""How good: the four numbers, the companions without which they can be gamed, and paired comparison of two routers."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from helpers.examples import Example
+from helpers.parsing import Decision, InvalidOutput, NoTool, ToolCall, parse_tool_call, same_json
+from helpers.tools import NO_TOOL, Toolset
+
+FOUR = ("valid_tool_call_rate", "tool_name_accuracy", "argument_match_accuracy", "false_tool_call_rate")
+COMPANIONS = ("false_calls_on_no_tool", "missed_calls", "exact_accuracy", "silent_error_rate", "detectable_error_rate")
+LOWER_IS_BETTER = {"false_tool_call_rate", "false_calls_on_no_tool", "missed_calls", "silent_error_rate", "detectable_error_rate"}
+OUTCOMES = ("right call", "right no_tool", "wrong arguments", "wrong tool", "false call", "missed call", "invalid")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`hits` of `of`; `value` is in [0, 1], or nan when there was nothing to count."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.of if self.of else math.nan
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson's score interval (E. B. Wilson, 1927); (0, 1) when there was nothing to count."""
+        if not self.of:
+            return 0.0, 1.0
+        found = binomtest(self.hits, self.of).proportion_ci(confidence, method="wilson")
+        return float(found.low), float(found.high)
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        return f"{self.value:.3f} [{low:.2f}, {high:.2f}] {self.hits}/{self.of}" if self.of else "– (none)"
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """One row with what the router wrote, what that decides, and how it ended (one of `OUTCOMES`)."""
+
+    example: Example
+    output: str
+    decision: Decision
+
+    @cached_property
+    def tools(self) -> set[str]:
+        """Tools that are right for this row."""
+        return {answer.tool for answer in self.example.answers}
+
+    @cached_property
+    def right(self) -> bool:
+        """Whether the whole decision is right: tool and arguments for a call; for no_tool the reason is free."""
+        return any(_same(self.decision, answer) for answer in self.example.answers)
+
+    @cached_property
+    def outcome(self) -> str:
+        match self.decision:
+            case InvalidOutput():
+                return "invalid"
+            case NoTool():
+                return "right no_tool" if self.right else "missed call"
+            case ToolCall(tool, _):
+                if self.right:
+                    return "right call"
+                if tool in self.tools:
+                    return "wrong arguments"
+                return "wrong tool" if self.example.is_call else "false call"
+
+
+@dataclass(frozen=True)
+class FourNumberReport:
+    """The scored rows of one router on one data set, and every rate that follows from them."""
+
+    rows: tuple[ScoredRow, ...]
+    name: str = "router"
+
+    def _rate(self, hit: Callable[[ScoredRow], bool], of: Callable[[ScoredRow], bool] = lambda row: True) -> Rate:
+        counted = [row for row in self.rows if of(row)]
+        return Rate(sum(map(hit, counted)), len(counted))
+
+    @cached_property
+    def valid_tool_call_rate(self) -> Rate:
+        """Outputs that parse to a call or a refusal, of all rows."""
+        return self._rate(lambda row: row.outcome != "invalid")
+
+    @cached_property
+    def tool_name_accuracy(self) -> Rate:
+        """Valid outputs that name the gold tool, no_tool included, of all rows."""
+        return self._rate(lambda row: row.decision.tool in row.tools)
+
+    @cached_property
+    def argument_match_accuracy(self) -> Rate:
+        """Calls equal to the gold call in tool and arguments, of all calls emitted."""
+        return self._rate(lambda row: row.outcome == "right call", lambda row: isinstance(row.decision, ToolCall))
+
+    @cached_property
+    def false_tool_call_rate(self) -> Rate:
+        """Calls where the gold is no_tool, of all rows."""
+        return self._rate(lambda row: row.outcome == "false call")
+
+    @cached_property
+    def false_calls_on_no_tool(self) -> Rate:
+        """Calls where the gold is no_tool, of those rows."""
+        return self._rate(lambda row: row.outcome == "false call", lambda row: not row.example.is_call)
+
+    @cached_property
+    def missed_calls(self) -> Rate:
+        """Refusals where the gold is a call, of those rows."""
+        return self._rate(lambda row: row.outcome == "missed call", lambda row: row.example.is_call)
+
+    @cached_property
+    def exact_accuracy(self) -> Rate:
+        """Decisions right as a whole, of all rows."""
+        return self._rate(lambda row: row.right)
+
+    @cached_property
+    def silent_error_rate(self) -> Rate:
+        """Valid but wrong, of all rows: nothing tells the caller."""
+        return self._rate(lambda row: row.outcome != "invalid" and not row.right)
+
+    @cached_property
+    def detectable_error_rate(self) -> Rate:
+        """Invalid, of all rows: the caller sees it and can ask again."""
+        return self._rate(lambda row: row.outcome == "invalid")
+
+    @property
+    def rates(self) -> dict[str, Rate]:
+        return {name: getattr(self, name) for name in (*FOUR, *COMPANIONS)}
+
+    @cached_property
+    def outcomes(self) -> dict[str, int]:
+        """Rows per outcome; the counts add up to the number of rows."""
+        counts = Counter(row.outcome for row in self.rows)
+        return {outcome: counts[outcome] for outcome in OUTCOMES}
+
+    def by(self, key: Callable[[Example], str]) -> dict[str, "FourNumberReport"]:
+        """One report per value of `key`, in the order of first appearance in the sorted keys."""
+        values = sorted({key(row.example) for row in self.rows})
+        return {v: FourNumberReport(tuple(row for row in self.rows if key(row.example) == v), v) for v in values}
+
+    def per_tool(self) -> dict[str, "FourNumberReport"]:
+        return self.by(lambda example: example.target.tool)
+
+    def per_kind(self) -> dict[str, "FourNumberReport"]:
+        return self.by(lambda example: example.kind)
+
+    def confusion(self) -> dict[tuple[str, str], int]:
+        """Rows per (gold tool, decided tool); an output that does not parse is decided `invalid`."""
+        return dict(Counter((row.example.target.tool, row.decision.tool or "invalid") for row in self.rows))
+
+    def check(self, **bounds: float) -> None:
+        """Raises AssertionError naming the rate and the bound it breaks; a bound is a floor, or a ceiling where lower is better."""
+        for name, bound in bounds.items():
+            if name not in self.rates:
+                raise ValueError(f"there is no rate {name!r}; the rates are {', '.join(self.rates)}")
+            value = self.rates[name].value
+            if not (value <= bound if name in LOWER_IS_BETTER else value >= bound):
+                side = "at most" if name in LOWER_IS_BETTER else "at least"
+                raise AssertionError(f"{self.name}: {name} is {self.rates[name]}, and should be {side} {bound}")
+
+    def to_dict(self) -> dict:
+        """Counts, values and intervals, ready for JSON."""
+        rates = {k: {"hits": r.hits, "of": r.of, "value": r.value if r.of else None, "interval": list(r.interval())} for k, r in self.rates.items()}
+        return {"name": self.name, "n": len(self.rows), "rates": rates, "outcomes": self.outcomes}
+
+    def write_rows(self, path: Path | str) -> None:
+        """Every row as CSV: id, kind, request, raw output, gold, outcome."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "kind", "request", "output", "gold", "outcome"])
+            writer.writerows([e.id, e.kind, e.request, row.output, e.answers[0].to_json(), row.outcome] for row in self.rows for e in [row.example])
+
+    def __str__(self) -> str:
+        return table([self])
+
+    def _repr_markdown_(self) -> str:
+        return table([self], markdown=True)
+
+
+def score(outputs: Sequence[str], examples: Sequence[Example], toolset: Toolset, name: str = "router") -> FourNumberReport:
+    """The report on `outputs`, one for each of `examples` in the same order. Needs no model.
+
+    Raises ValueError when the lists differ in length or are empty.
+    """
+    if len(outputs) != len(examples) or not examples:
+        raise ValueError(f"one output is needed for each example and at least one of both; got {len(outputs)} and {len(examples)}")
+    rows = [ScoredRow(e, text, parse_tool_call(text, toolset)) for e, text in zip(examples, outputs, strict=True)]
+    return FourNumberReport(tuple(rows), name)
+
+
+def table(reports: Iterable[FourNumberReport], markdown: bool = False, rates: Sequence[str] = (*FOUR, *COMPANIONS)) -> str:
+    """Reports side by side, one rate a line: value, 95% Wilson interval, counts. `markdown` for notebooks and READMEs."""
+    reports = list(reports)
+    lines = [["rate", *(report.name for report in reports)]]
+    lines += [[name.replace("_", " ") + (" ↓" if name in LOWER_IS_BETTER else ""), *(str(r.rates[name]) for r in reports)] for name in rates]
+    if markdown:
+        return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def breakdown(reports: dict[str, FourNumberReport]) -> str:
+    """A table with a line per tool or kind: rows, exact accuracy, and the outcomes counted."""
+    header = ["", "rows", "exact accuracy", *OUTCOMES]
+    lines = [header]
+    lines += [[name, str(len(r.rows)), str(r.exact_accuracy), *(str(n or "·") for n in r.outcomes.values())] for name, r in reports.items()]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed from one router to another on the same rows, for one yes/no question a row."""
+
+    name: str
+    change: float
+    interval: tuple[float, float]
+    gained: int
+    lost: int
+    p: float
+
+    @property
+    def is_noise(self) -> bool:
+        """True when McNemar's exact test cannot tell the change from chance at 5%."""
+        return not self.p < 0.05
+
+    def __str__(self) -> str:
+        verdict = "noise" if self.is_noise else "a real change"
+        low, high = self.interval
+        return f"{self.name}: {self.change:+.3f} [{low:+.3f}, {high:+.3f}], {self.gained} gained, {self.lost} lost, p = {self.p:.2g}: {verdict}"
+
+
+def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: int = 2000) -> dict[str, Difference]:
+    """Paired differences from `a` to `b` in validity, tool name and exactness: bootstrap interval (95%) and McNemar's exact p.
+
+    Raises ValueError unless both scored the same rows in the same order.
+    """
+    if [row.example.id for row in a.rows] != [row.example.id for row in b.rows]:
+        raise ValueError("the two reports are not about the same rows in the same order")
+    questions: dict[str, Callable[[ScoredRow], bool]] = {
+        "valid_tool_call_rate": lambda row: row.outcome != "invalid",
+        "tool_name_accuracy": lambda row: row.decision.tool in row.tools,
+        "exact_accuracy": lambda row: row.right,
+    }
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, len(a.rows), (resamples, len(a.rows)))
+    found = {}
+    for name, question in questions.items():
+        change = np.array([question(y) - question(x) for x, y in zip(a.rows, b.rows, strict=True)])
+        gained, lost = int((change > 0).sum()), int((change < 0).sum())
+        p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+        low, high = np.quantile(change[picks].mean(axis=1), [0.025, 0.975])
+        found[name] = Difference(name, float(change.mean()), (float(low), float(high)), gained, lost, p)
+    return found
+
+
+def _same(decision: Decision, answer: ToolCall | NoTool) -> bool:
+    if isinstance(answer, NoTool):
+        return decision.tool == NO_TOOL
+    return isinstance(decision, ToolCall) and decision.tool == answer.tool and same_json(decision.arguments, answer.arguments)
+
+
+def write_json(report: FourNumberReport, path: Path | str) -> None:
+    Path(path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Experiments run from a shell; no notebook and no other module imports them."""

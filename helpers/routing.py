@@ -1,0 +1,127 @@
+"""The model as a function: requests in, outputs or decisions out. Greedy, batched, with the catalogue computed once."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from peft import PeftModel
+from tqdm.auto import tqdm
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.examples import to_messages
+from helpers.models import accepts_system_role, base_label, default_base, load_base, load_tokenizer
+from helpers.parsing import Decision, parse_tool_call
+from helpers.paths import TINY_BASE
+from helpers.tools import Toolset, support_desk
+from helpers.training import RECIPE_FILE, token_ids
+
+MAX_NEW_TOKENS = 160  # the longest answers of the support desk take about 60; what runs on past this is cut and will not parse
+
+
+class Router:
+    """A model, its tokenizer and a catalogue, as `request -> output` (`generate`) and `request -> decision` (`route`)."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, toolset: Toolset | None = None):
+        self.model, self.tokenizer, self.toolset = model.eval(), tokenizer, toolset or support_desk()
+        self._system_role = accepts_system_role(tokenizer)
+        ends = model.generation_config.eos_token_id
+        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        probes = [self._prompt(text) for text in ("a", "B 1")]
+        self._prefix = probes[0][: _common_length(*probes)]
+
+    @classmethod
+    def from_pretrained(
+        cls, base: str | None = None, adapter: Path | str | None = None, toolset: Toolset | None = None, four_bit: bool = True
+    ) -> Self:
+        """A base (`default_base()` when none is given) and, when one is given, an adapter on top of it.
+
+        An adapter brings its own base. Raises FileNotFoundError when it is not there, ValueError when it belongs to another base.
+        """
+        if adapter is None:
+            base = base or default_base()
+            return cls(load_base(base, four_bit), load_tokenizer(base), toolset)
+        adapter = Path(adapter)
+        if not (adapter / "adapter_config.json").is_file():
+            raise FileNotFoundError(f"no adapter in {adapter}; make one with: python -m helpers train --output {adapter}")
+        own = _base_of(adapter)
+        if base is not None and base_label(base) != base_label(own):
+            raise ValueError(f"the adapter in {adapter} belongs to the base {base_label(own)}, not to {base_label(base)}")
+        return cls(PeftModel.from_pretrained(load_base(own, four_bit), str(adapter)), load_tokenizer(own), toolset)
+
+    def route(self, request: str) -> Decision:
+        """The decision for one request."""
+        return parse_tool_call(self.generate([request])[0], self.toolset)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[str], batch_size: int = 32, progress: bool = False) -> list[str]:
+        """The model's greedy output for each request, in the order given, without special tokens."""
+        prompts = [self._prompt(request) for request in requests]
+        order = sorted(range(len(prompts)), key=lambda n: -len(prompts[n]))
+        outputs = [""] * len(prompts)
+        with tqdm(total=len(prompts), desc="routing", unit="request", disable=not progress) as bar:
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                for n, ids in zip(batch, self._decode([prompts[n] for n in batch]), strict=True):
+                    outputs[n] = self.tokenizer.decode(ids, skip_special_tokens=True)
+                bar.update(len(batch))
+        return outputs
+
+    def _prompt(self, request: str) -> list[int]:
+        return token_ids(self.tokenizer, to_messages(request, self.toolset, self._system_role))
+
+    def _decode(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Greedy decoding of a batch whose prompts begin alike; a row leaves the batch when it ends."""
+        device, rows = self.model.device, len(prompts)
+        shared = min(_common_length(self._prefix, prompt) for prompt in prompts)
+        shared = min(shared, min(len(prompt) for prompt in prompts) - 1)
+        cache = self._prefix_cache(shared)
+        cache.batch_repeat_interleave(rows)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        width = int(lengths.max()) - shared
+        ids = torch.full((rows, width), self.tokenizer.pad_token_id, device=device)
+        for n, prompt in enumerate(prompts):
+            ids[n, : len(prompt) - shared] = torch.tensor(prompt[shared:])
+        positions = torch.arange(shared, shared + width, device=device).expand(rows, width)
+        mask = torch.arange(shared + width, device=device) < lengths[:, None]
+        logits = self.model(input_ids=ids, position_ids=positions, attention_mask=mask.long(), past_key_values=cache, use_cache=True).logits
+        token = logits[torch.arange(rows, device=device), lengths - shared - 1].argmax(-1)
+        produced: list[list[int]] = [[] for _ in prompts]
+        alive = torch.arange(rows, device=device)
+        for _ in range(MAX_NEW_TOKENS):
+            going = torch.tensor([t not in self._ends for t in token.tolist()], device=device)
+            if not going.all():
+                kept = going.nonzero().flatten()
+                if len(kept) == 0:
+                    break
+                cache.batch_select_indices(kept)
+                alive, mask, lengths, token = alive[kept], mask[kept], lengths[kept], token[kept]
+            for n, t in zip(alive.tolist(), token.tolist(), strict=True):
+                produced[n].append(t)
+            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+            logits = self.model(
+                input_ids=token[:, None], position_ids=lengths[:, None], attention_mask=mask.long(), past_key_values=cache, use_cache=True
+            ).logits
+            token, lengths = logits[:, -1].argmax(-1), lengths + 1
+        return produced
+
+    def _prefix_cache(self, length: int) -> DynamicCache:
+        """Keys and values of the catalogue's first `length` tokens, for one row."""
+        cache = DynamicCache()
+        if length:
+            ids = torch.tensor([self._prefix[:length]], device=self.model.device)
+            self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache
+
+
+def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+
+
+def _base_of(adapter: Path) -> str:
+    """The base an adapter was trained on: from the recipe beside it, else from PEFT's own configuration."""
+    recipe = adapter / RECIPE_FILE
+    if recipe.is_file() and json.loads(recipe.read_text(encoding="utf-8"))["base"] == base_label(str(TINY_BASE)):
+        return str(TINY_BASE)  # where the repository stands now, not where it stood then
+    return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -1,0 +1,300 @@
+"""The recipe: QLoRA by TRL's SFTTrainer on prompt/completion rows, with the catalogue computed once per batch instead of once per row."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import peft
+import torch
+import transformers
+import trl
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from helpers.examples import Example, to_prompt_completion
+from helpers.models import SMALL, accepts_system_role, base_label, default_base, load_base, load_tokenizer, precision
+from helpers.tools import Toolset, support_desk
+
+TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "22 Nov 2026"}  # Qwen3's empty thought, Llama 3's "today"
+RECIPE_FILE = "recipe.json"
+IGNORED = -100  # the label that keeps a token out of the loss
+
+datasets.disable_progress_bars()  # five bars of a tenth of a second each; the training itself shows its own
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every choice of the fine-tune; the defaults are the lesson's."""
+
+    learning_rate: float = 2e-4
+    target_modules: tuple[str, ...] | str = ("q_proj", "v_proj")
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    epochs: float = 3
+    batch: int = 8
+    accumulation: int = 2
+    warmup: float = 0.03
+    max_length: int = 1024
+    max_packed: int = 4096
+    seed: int = 0
+
+
+LESSON = Recipe()
+# A few million parameters have less to build on and more to change. With the lesson's values the tiny base ends as a worse router
+# than it began; ten times the rate on all linear layers teaches it. Dropout costs a CPU an eighth of the step and changed nothing that
+# could be measured. The 16 rows of a step come as one batch, in short sequences: at this width attention costs more than the layers.
+TINY = Recipe(learning_rate=2e-3, target_modules="all-linear", dropout=0.0, batch=16, accumulation=1, max_packed=640)
+
+
+def recipe_for(model: PreTrainedModel) -> Recipe:
+    """The lesson's recipe, or the tiny one for a base under 50 M parameters."""
+    return TINY if model.num_parameters() < SMALL else LESSON
+
+
+def lora_config(recipe: Recipe = LESSON) -> LoraConfig:
+    """The adapter's shape as PEFT wants it."""
+    modules = recipe.target_modules if isinstance(recipe.target_modules, str) else list(recipe.target_modules)
+    return LoraConfig(r=recipe.r, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=modules, task_type="CAUSAL_LM")
+
+
+def sft_config(recipe: Recipe = LESSON, output_dir: Path | str = "outputs/trainer", **overrides: Any) -> SFTConfig:
+    """The schedule as TRL wants it, in the precision that this machine has; nothing is reported anywhere."""
+    how = precision()
+    options = {
+        "output_dir": str(output_dir),
+        "per_device_train_batch_size": recipe.batch,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.learning_rate,
+        "num_train_epochs": recipe.epochs,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": recipe.warmup,  # below 1 it is a share of all steps
+        "max_length": recipe.max_length,
+        "completion_only_loss": True,
+        "bf16": how.bf16,
+        "fp16": how.fp16,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 5,
+        "save_strategy": "no",
+        "report_to": "none",
+        "seed": recipe.seed,
+    }
+    return SFTConfig(**(options | overrides))
+
+
+def to_dataset(examples: Sequence[Example], toolset: Toolset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
+    """The rows as TRL reads them. Raises ValueError naming the rows that are too long: TRL would cut or drop them in silence."""
+    system_role = accepts_system_role(tokenizer)
+    rows = [to_prompt_completion(example, toolset, system_role) for example in examples]
+    if not rows:
+        raise ValueError("there are no rows to train on")
+    lengths = [len(token_ids(tokenizer, row["prompt"] + row["completion"], answering=False)) for row in rows]
+    if long := [f"{e.id} ({n} tokens)" for e, n in zip(examples, lengths, strict=True) if n > max_length]:
+        raise ValueError(f"{len(long)} of {len(rows)} rows are longer than max_length={max_length}: {', '.join(long[:5])}; raise it or shorten them")
+    return datasets.Dataset.from_list([row | {"chat_template_kwargs": TEMPLATE_OPTIONS} for row in rows])
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], answering: bool = True) -> list[int]:
+    """The conversation as the model reads it; `answering` ends it where the model's turn begins."""
+    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=answering, return_dict=True, **TEMPLATE_OPTIONS)
+    return list(encoded["input_ids"])
+
+
+Row = tuple[list[int], list[int]]  # input_ids, labels
+
+
+class SharedPrefixCollator:
+    """Packs a batch as `[prefix][row][row]…`: the prompt that the rows have in common stands, and is computed, once.
+
+    Each row sees the prefix and itself (a 4-D boolean mask) at the positions it would have alone, so loss and gradients equal those
+    of padded rows up to rounding. The prefix never reaches a row's last prompt token, which predicts the completion. Rows under
+    different catalogues are grouped by theirs. Rows are spread over as many sequences, each with its prefix, as keep to
+    `max_packed` tokens; a row that is longer alone has a sequence of its own.
+
+    Takes features with `input_ids` and `labels`; returns `input_ids`, `position_ids`, `labels` of shape (sequences, length) and
+    `attention_mask` of shape (sequences, 1, length, length).
+    """
+
+    def __init__(self, pad_token_id: int, max_packed: int = LESSON.max_packed):
+        self.pad_token_id, self.max_packed = pad_token_id, max_packed
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        rows = sorted((list(f["input_ids"]), list(f["labels"])) for f in features)
+        packs = [_pack(part, shared) for group, shared in _groups(rows) for part in self._parts(group, shared)]
+        length = max(len(ids) for ids, *_ in packs)
+        ids = torch.full((len(packs), length), self.pad_token_id)
+        positions, labels, owner = torch.zeros_like(ids), torch.full_like(ids, IGNORED), torch.full_like(ids, -1)
+        for n, pack in enumerate(packs):
+            for tensor, values in zip((ids, positions, labels, owner), pack, strict=True):
+                tensor[n, : len(values)] = torch.tensor(values)
+        visible = (owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :])  # [sequence, query, key]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        return {"input_ids": ids, "position_ids": positions, "attention_mask": (visible & causal)[:, None], "labels": labels}
+
+    def _parts(self, rows: list[Row], shared: int) -> list[list[Row]]:
+        """The rows dealt to as few sequences of at most `max_packed` tokens as there must be, the longest first to the emptiest."""
+        total = sum(len(ids) - shared for ids, _ in rows)
+        parts: list[list[Row]] = [[] for _ in range(min(len(rows), -(-total // max(1, self.max_packed - shared))))]
+        for row in sorted(rows, key=lambda row: -len(row[0])):
+            min(parts, key=lambda part: sum(len(ids) - shared for ids, _ in part)).append(row)
+        return parts
+
+
+def _pack(rows: list[Row], shared: int) -> tuple[list[int], list[int], list[int], list[int]]:
+    """One sequence as ids, positions, labels, and the row each token belongs to (0: the prefix)."""
+    ids, positions, labels, owner = rows[0][0][:shared], list(range(shared)), [IGNORED] * shared, [0] * shared
+    for number, (row_ids, row_labels) in enumerate(rows, 1):
+        ids += row_ids[shared:]
+        positions += range(shared, len(row_ids))
+        labels += row_labels[shared:]
+        owner += [number] * (len(row_ids) - shared)
+    return ids, positions, labels, owner
+
+
+def _groups(rows: list[Row]) -> list[tuple[list[Row], int]]:
+    """Sorted rows in groups, each with the length of its shared prefix.
+
+    A row joins the group before it when the tokens it saves so outweigh those that a shorter prefix makes the others repeat.
+    """
+    groups: list[tuple[list[Row], int]] = []
+    for row in rows:
+        if groups:
+            members, before = groups[-1]
+            after = _shared_length([*members, row])
+            if after > (before - after) * (len(members) - 1):
+                groups[-1] = ([*members, row], after)
+                continue
+        groups.append(([row], max(0, _prompt_length(row) - 1)))
+    return groups
+
+
+def _shared_length(rows: list[Row]) -> int:
+    """Tokens that sorted rows begin with in common, ending before the last prompt token of the shortest prompt."""
+    limit = max(0, min(_prompt_length(row) for row in rows) - 1)
+    first, last = rows[0][0][:limit], rows[-1][0][:limit]  # of sorted rows, these two part the earliest
+    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), limit)
+
+
+def _prompt_length(row: Row) -> int:
+    return next((n for n, label in enumerate(row[1]) if label != IGNORED), len(row[1]))
+
+
+class _MustLearn(TrainerCallback):
+    """Stops a run whose first step has no gradient: it would go through every step and learn nothing."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **_):
+        if state.global_step == 0 and not any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad):
+            raise RuntimeError(
+                "the gradient is zero at the first step, so this run cannot learn. A 4-bit model that has been evaluated on a CPU "
+                "gives no gradients any more: load the base afresh for training."
+            )
+
+
+def train(
+    examples: Sequence[Example],
+    output: Path | str,
+    base: str | None = None,
+    recipe: Recipe | None = None,
+    toolset: Toolset | None = None,
+    seed: int = 0,
+) -> Path:
+    """Fine-tune `base` on `examples` and leave adapter, tokenizer and `recipe.json` (with the loss curve) in `output`.
+
+    Without a `recipe` it is the one that fits the base (`recipe_for`), with `seed`.
+
+    Raises ValueError on rows that are too long or hold no loss token, and RuntimeError when the run cannot or did not learn.
+    """
+    output, base, toolset = Path(output), base or default_base(), toolset or support_desk()
+    tokenizer, model = load_tokenizer(base), load_base(base)
+    recipe = recipe or dataclasses.replace(recipe_for(model), seed=seed)
+    trainer = make_trainer(model, tokenizer, to_dataset(examples, toolset, tokenizer, recipe.max_length), recipe, output)
+    check_rows(trainer.train_dataset, examples, tokenizer)
+    started = time.monotonic()
+    trainer.train()
+    seconds = time.monotonic() - started
+    if not any(p.abs().sum() > 0 for name, p in trainer.model.named_parameters() if "lora_B" in name):
+        raise RuntimeError("the adapter is where it began: no step changed it; check the learning rate and the number of steps")
+    trainer.save_model(str(output))
+    tokenizer.save_pretrained(output)
+    loss = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
+    record = fingerprint(examples, base, recipe, toolset) | {"rows": len(examples), "seconds": round(seconds, 1), "loss": loss} | run_record()
+    (output / RECIPE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return output
+
+
+def make_trainer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: datasets.Dataset, recipe: Recipe, output: Path | str
+) -> SFTTrainer:
+    """TRL's trainer over `dataset`, with the shared-prefix collator and with adapters in fp32."""
+    shares_prefix = model.config._attn_implementation == "sdpa"
+    if not shares_prefix:
+        print(f"{model.config.model_type} attention takes no 4-D mask: rows are padded, and each computes the catalogue for itself")
+    trainer = SFTTrainer(
+        model=model,
+        args=sft_config(recipe, output, gradient_checkpointing=model.num_parameters() >= SMALL),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe),
+        data_collator=SharedPrefixCollator(tokenizer.pad_token_id, recipe.max_packed) if shares_prefix else None,
+        callbacks=[_MustLearn()],
+    )
+    for parameter in trainer.model.parameters():  # TRL casts adapters to bf16, in which small updates vanish and fp16 scaling fails
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+def check_rows(dataset: datasets.Dataset, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> None:
+    """That the trainer kept every row, and that the loss falls on exactly the answer. Raises ValueError naming the row."""
+    if len(dataset) != len(examples):
+        raise ValueError(f"the trainer kept {len(dataset)} of {len(examples)} rows; the others fill max_length with their prompt")
+    for example, labels in zip(examples, dataset["labels"], strict=True):
+        answer = tokenizer.decode([label for label in labels if label != IGNORED])
+        if not answer.removeprefix("<think>\n\n</think>\n\n").startswith(example.answers[0].to_json()):
+            raise ValueError(f"row {example.id!r}: the loss should fall on {example.answers[0].to_json()!r}, but falls on {answer!r}")
+
+
+def fingerprint(examples: Sequence[Example], base: str, recipe: Recipe, toolset: Toolset) -> dict[str, Any]:
+    """What an adapter depends on: the base (with a digest of embedded weights), the data, the catalogue and the recipe."""
+    weights = Path(base) / "model.safetensors"
+    data = "\n".join(example.model_dump_json() for example in examples) + toolset.system_prompt()
+    return {
+        "base": base_label(base),
+        "base_sha256": _digest(weights.read_bytes()) if weights.is_file() else None,
+        "data_sha256": _digest(data.encode()),
+        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+    }
+
+
+def run_record() -> dict[str, Any]:
+    """Where and with what a result was made."""
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, trl, peft)}
+    return {"machine": where, "versions": versions | {"python": platform.python_version()}, "date": datetime.date.today().isoformat()}
+
+
+def trained_adapter(
+    examples: Sequence[Example], output: Path | str, base: str | None = None, recipe: Recipe | None = None, toolset: Toolset | None = None
+) -> Path:
+    """The adapter in `output` when it was made from the same base, data, catalogue and recipe; else a new one."""
+    output, base, toolset = Path(output), base or default_base(), toolset or support_desk()
+    if (output / RECIPE_FILE).is_file():
+        found = json.loads((output / RECIPE_FILE).read_text(encoding="utf-8"))
+        expected = fingerprint(examples, base, recipe or Recipe(**found["recipe"]), toolset)
+        if all(found.get(key) == value for key, value in expected.items()):
+            print(f"using the adapter in {output.name}, trained on {found['date']} in {found['seconds']:.0f} s ({found['machine']})")
+            return output
+    return train(examples, output, base, recipe, toolset)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
