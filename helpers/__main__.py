@@ -7,7 +7,9 @@ from pathlib import Path
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; an error that the user can mend is one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m helpers", description="Fine-tune a small language model to call tools, and measure it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers", description="Fine-tune a small language model to call tools, and measure it."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     course = commands.add_parser("course", help="measure the base, fine-tune it, measure it again")

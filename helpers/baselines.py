@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from helpers.parsing import NoTool, ToolCall
 
+MAX_READ = 2_000  # characters of a request that the rules look at; no customer needs more to say what they want
+
 _ID = re.compile(r"#?\b((?=[\w./-]*\d[\w./-]*\d)[A-Za-z0-9]+(?:[-_/.][A-Za-z0-9]+)*)\b")
 _PERSON = re.compile(r"\b(human|person|manager|supervisor|agent|representative|someone real|real people|somebody)\b", re.IGNORECASE)
 _REFUND = re.compile(r"\b(refund\w*|money back|reimburse\w*|credit me)\b", re.IGNORECASE)
@@ -28,6 +30,7 @@ def keyword_router(requests: Sequence[str]) -> list[str]:
 
 
 def _route(request: str) -> str:
+    request = request[:MAX_READ].encode("utf-8", "replace").decode()
     found = _ID.search(request)
     order_id = found[1] if found else None
     reason = _reason(request, order_id)
@@ -42,5 +45,5 @@ def _route(request: str) -> str:
 
 def _reason(request: str, order_id: str | None) -> str | None:
     """The longest stretch after a word or sign that introduces reasons and that holds no id."""
-    stretches = [match[1] for match in _REASON.finditer(request) if not (order_id and order_id in match[1])]
-    return max(stretches, key=len, default=None)
+    stretches = [match[1].strip() for match in _REASON.finditer(request) if not (order_id and order_id in match[1])]
+    return max(stretches, key=len, default=None) or None

@@ -133,3 +133,29 @@ def _reasons(kind: str, toolset: Toolset) -> list[str]:
         gaps = [[argument] for argument in required] + ([required] if len(required) > 1 else [])
         reasons += [reason_for(kind, name, missing) for missing in gaps]
     return reasons
+
+
+# --- notebook 03 ------------------------------------------------------------------------------------------------------
+
+
+@_exercise
+def check_saved_share(saved_share: Callable[[int, list[int]], float]) -> Iterator[Case]:
+    """`saved_share(prefix, rows)`: the share of tokens saved against padding prefix and row to the longest row."""
+    for prefix, rows, expected in ((100, [20, 20], 1 - 140 / 240), (90, [10, 30, 20], 1 - 150 / 360), (50, [25], 0.0), (0, [5, 10], 0.25)):
+        yield f"saved_share({prefix}, {rows})", round(expected, 6), round(saved_share(prefix, rows), 6)
+
+
+# --- notebook 04 ------------------------------------------------------------------------------------------------------
+
+
+@_exercise
+def check_missed_calls(missed_calls: Callable[[list[Decision], list[str]], float]) -> Iterator[Case]:
+    """`missed_calls(decisions, gold)`: refusals on rows whose gold is a call, over those rows."""
+    call, refusal, invalid = ToolCall("track_order", {"order_id": "A-1"}), NoTool("small talk"), InvalidOutput("not_json", "?")
+    for decisions, gold, expected in (
+        ([call, refusal], ["track_order", "track_order"], 0.5),
+        ([refusal, refusal, call], ["no_tool", "escalate", "escalate"], 0.5),
+        ([invalid, call], ["track_order", "track_order"], 0.0),
+        ([call, refusal, refusal, refusal], ["no_tool", "no_tool", "escalate", "track_order"], 1.0),
+    ):
+        yield f"missed_calls({decisions}, {gold})", expected, missed_calls(decisions, gold)

@@ -40,6 +40,9 @@ class Rate:
         found = binomtest(self.hits, self.of).proportion_ci(confidence, method="wilson")
         return float(found.low), float(found.high)
 
+    def to_dict(self) -> dict:
+        return {"hits": self.hits, "of": self.of, "value": self.value if self.of else None, "interval": list(self.interval())}
+
     def __str__(self) -> str:
         low, high = self.interval()
         return f"{self.value:.3f} [{low:.2f}, {high:.2f}] {self.hits}/{self.of}" if self.of else "– (none)"
@@ -73,9 +76,9 @@ class ScoredRow:
             case ToolCall(tool, _):
                 if self.right:
                     return "right call"
-                if tool in self.tools:
-                    return "wrong arguments"
-                return "wrong tool" if self.example.is_call else "false call"
+                if not self.example.is_call:
+                    return "false call"
+                return "wrong arguments" if tool in self.tools else "wrong tool"
 
 
 @dataclass(frozen=True)
@@ -171,15 +174,21 @@ class FourNumberReport:
 
     def to_dict(self) -> dict:
         """Counts, values and intervals, ready for JSON."""
-        rates = {k: {"hits": r.hits, "of": r.of, "value": r.value if r.of else None, "interval": list(r.interval())} for k, r in self.rates.items()}
-        return {"name": self.name, "n": len(self.rows), "rates": rates, "outcomes": self.outcomes}
+        return {
+            "name": self.name,
+            "n": len(self.rows),
+            "rates": {name: rate.to_dict() for name, rate in self.rates.items()},
+            "outcomes": self.outcomes,
+        }
 
     def write_rows(self, path: Path | str) -> None:
         """Every row as CSV: id, kind, request, raw output, gold, outcome."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(["id", "kind", "request", "output", "gold", "outcome"])
-            writer.writerows([e.id, e.kind, e.request, row.output, e.answers[0].to_json(), row.outcome] for row in self.rows for e in [row.example])
+            for row in self.rows:
+                example = row.example
+                writer.writerow([example.id, example.kind, example.request, row.output, example.answers[0].to_json(), row.outcome])
 
     def __str__(self) -> str:
         return table([self])
@@ -203,8 +212,11 @@ def table(reports: Iterable[FourNumberReport], markdown: bool = False, rates: Se
     """Reports side by side, one rate a line: value, 95% Wilson interval, counts. `markdown` for notebooks and READMEs."""
     reports = list(reports)
     lines = [["rate", *(report.name for report in reports)]]
-    lines += [[name.replace("_", " ") + (" ↓" if name in LOWER_IS_BETTER else ""), *(str(r.rates[name]) for r in reports)] for name in rates]
+    lines += [
+        [name.replace("_", " ") + (" ↓" if name in LOWER_IS_BETTER else ""), *(str(r.rates[name]) for r in reports)] for name in rates
+    ]
     if markdown:
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
@@ -238,7 +250,8 @@ class Difference:
     def __str__(self) -> str:
         verdict = "noise" if self.is_noise else "a real change"
         low, high = self.interval
-        return f"{self.name}: {self.change:+.3f} [{low:+.3f}, {high:+.3f}], {self.gained} gained, {self.lost} lost, p = {self.p:.2g}: {verdict}"
+        counts = f"{self.gained} gained, {self.lost} lost, p = {self.p:.2g}"
+        return f"{self.name}: {self.change:+.3f} [{low:+.3f}, {high:+.3f}], {counts}: {verdict}"
 
 
 def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: int = 2000) -> dict[str, Difference]:
@@ -246,7 +259,7 @@ def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: 
 
     Raises ValueError unless both scored the same rows in the same order.
     """
-    if [row.example.id for row in a.rows] != [row.example.id for row in b.rows]:
+    if [row.example for row in a.rows] != [row.example for row in b.rows]:
         raise ValueError("the two reports are not about the same rows in the same order")
     questions: dict[str, Callable[[ScoredRow], bool]] = {
         "valid_tool_call_rate": lambda row: row.outcome != "invalid",

@@ -70,8 +70,7 @@ class ToolSpec:
         """The catalogue line, for example `track_order(order_id: str): Get the status of an order.`"""
         required = self.parameters.get("required", [])
         arguments = ", ".join(
-            f"{name}{'' if name in required else '?'}: {_short_type(schema)}"
-            for name, schema in self.parameters["properties"].items()
+            f"{name}{'' if name in required else '?'}: {_short_type(schema)}" for name, schema in self.parameters["properties"].items()
         )
         return f"{self.name}({arguments}): {self.description}"
 

@@ -22,11 +22,11 @@ from trl import SFTConfig, SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
 from helpers.models import SMALL, accepts_system_role, base_label, default_base, load_base, load_tokenizer, precision
+from helpers.packing import IGNORED, MAX_PACKED, SharedPrefixCollator
 from helpers.tools import Toolset, support_desk
 
 TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "22 Nov 2026"}  # Qwen3's empty thought, Llama 3's "today"
 RECIPE_FILE = "recipe.json"
-IGNORED = -100  # the label that keeps a token out of the loss
 
 datasets.disable_progress_bars()  # five bars of a tenth of a second each; the training itself shows its own
 
@@ -45,7 +45,7 @@ class Recipe:
     accumulation: int = 2
     warmup: float = 0.03
     max_length: int = 1024
-    max_packed: int = 4096
+    max_packed: int = MAX_PACKED
     seed: int = 0
 
 
@@ -99,7 +99,8 @@ def to_dataset(examples: Sequence[Example], toolset: Toolset, tokenizer: PreTrai
         raise ValueError("there are no rows to train on")
     lengths = [len(token_ids(tokenizer, row["prompt"] + row["completion"], answering=False)) for row in rows]
     if long := [f"{e.id} ({n} tokens)" for e, n in zip(examples, lengths, strict=True) if n > max_length]:
-        raise ValueError(f"{len(long)} of {len(rows)} rows are longer than max_length={max_length}: {', '.join(long[:5])}; raise it or shorten them")
+        named = ", ".join(long[:5])
+        raise ValueError(f"{len(long)} of {len(rows)} rows are longer than max_length={max_length}: {named}; raise it or shorten them")
     return datasets.Dataset.from_list([row | {"chat_template_kwargs": TEMPLATE_OPTIONS} for row in rows])
 
 
@@ -107,85 +108,6 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
     """The conversation as the model reads it; `answering` ends it where the model's turn begins."""
     encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=answering, return_dict=True, **TEMPLATE_OPTIONS)
     return list(encoded["input_ids"])
-
-
-Row = tuple[list[int], list[int]]  # input_ids, labels
-
-
-class SharedPrefixCollator:
-    """Packs a batch as `[prefix][row][row]…`: the prompt that the rows have in common stands, and is computed, once.
-
-    Each row sees the prefix and itself (a 4-D boolean mask) at the positions it would have alone, so loss and gradients equal those
-    of padded rows up to rounding. The prefix never reaches a row's last prompt token, which predicts the completion. Rows under
-    different catalogues are grouped by theirs. Rows are spread over as many sequences, each with its prefix, as keep to
-    `max_packed` tokens; a row that is longer alone has a sequence of its own.
-
-    Takes features with `input_ids` and `labels`; returns `input_ids`, `position_ids`, `labels` of shape (sequences, length) and
-    `attention_mask` of shape (sequences, 1, length, length).
-    """
-
-    def __init__(self, pad_token_id: int, max_packed: int = LESSON.max_packed):
-        self.pad_token_id, self.max_packed = pad_token_id, max_packed
-
-    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        rows = sorted((list(f["input_ids"]), list(f["labels"])) for f in features)
-        packs = [_pack(part, shared) for group, shared in _groups(rows) for part in self._parts(group, shared)]
-        length = max(len(ids) for ids, *_ in packs)
-        ids = torch.full((len(packs), length), self.pad_token_id)
-        positions, labels, owner = torch.zeros_like(ids), torch.full_like(ids, IGNORED), torch.full_like(ids, -1)
-        for n, pack in enumerate(packs):
-            for tensor, values in zip((ids, positions, labels, owner), pack, strict=True):
-                tensor[n, : len(values)] = torch.tensor(values)
-        visible = (owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :])  # [sequence, query, key]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        return {"input_ids": ids, "position_ids": positions, "attention_mask": (visible & causal)[:, None], "labels": labels}
-
-    def _parts(self, rows: list[Row], shared: int) -> list[list[Row]]:
-        """The rows dealt to as few sequences of at most `max_packed` tokens as there must be, the longest first to the emptiest."""
-        total = sum(len(ids) - shared for ids, _ in rows)
-        parts: list[list[Row]] = [[] for _ in range(min(len(rows), -(-total // max(1, self.max_packed - shared))))]
-        for row in sorted(rows, key=lambda row: -len(row[0])):
-            min(parts, key=lambda part: sum(len(ids) - shared for ids, _ in part)).append(row)
-        return parts
-
-
-def _pack(rows: list[Row], shared: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    """One sequence as ids, positions, labels, and the row each token belongs to (0: the prefix)."""
-    ids, positions, labels, owner = rows[0][0][:shared], list(range(shared)), [IGNORED] * shared, [0] * shared
-    for number, (row_ids, row_labels) in enumerate(rows, 1):
-        ids += row_ids[shared:]
-        positions += range(shared, len(row_ids))
-        labels += row_labels[shared:]
-        owner += [number] * (len(row_ids) - shared)
-    return ids, positions, labels, owner
-
-
-def _groups(rows: list[Row]) -> list[tuple[list[Row], int]]:
-    """Sorted rows in groups, each with the length of its shared prefix.
-
-    A row joins the group before it when the tokens it saves so outweigh those that a shorter prefix makes the others repeat.
-    """
-    groups: list[tuple[list[Row], int]] = []
-    for row in rows:
-        if groups:
-            members, before = groups[-1]
-            after = _shared_length([*members, row])
-            if after > (before - after) * (len(members) - 1):
-                groups[-1] = ([*members, row], after)
-                continue
-        groups.append(([row], max(0, _prompt_length(row) - 1)))
-    return groups
-
-
-def _shared_length(rows: list[Row]) -> int:
-    """Tokens that sorted rows begin with in common, ending before the last prompt token of the shortest prompt."""
-    limit = max(0, min(_prompt_length(row) for row in rows) - 1)
-    first, last = rows[0][0][:limit], rows[-1][0][:limit]  # of sorted rows, these two part the earliest
-    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), limit)
-
-
-def _prompt_length(row: Row) -> int:
-    return next((n for n, label in enumerate(row[1]) if label != IGNORED), len(row[1]))
 
 
 class _MustLearn(TrainerCallback):
@@ -226,7 +148,8 @@ def train(
     trainer.save_model(str(output))
     tokenizer.save_pretrained(output)
     loss = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
-    record = fingerprint(examples, base, recipe, toolset) | {"rows": len(examples), "seconds": round(seconds, 1), "loss": loss} | run_record()
+    result = {"rows": len(examples), "seconds": round(seconds, 1), "loss": loss}
+    record = fingerprint(examples, base, recipe, toolset) | result | run_record()
     (output / RECIPE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return output
 

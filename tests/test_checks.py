@@ -1,6 +1,7 @@
 """The exercises: each solution in a notebook passes its check, its stub says so, and a wrong answer is told what was expected."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ EXERCISES = {
         "my_negatives": checks.check_my_negatives,
         "invented_arguments": checks.check_invented_arguments,
     },
+    "03_qlora_training": {"saved_share": checks.check_saved_share},
+    "04_evaluation": {"missed_calls": checks.check_missed_calls},
 }
 CASES = [(notebook, function) for notebook, functions in EXERCISES.items() for function in functions]
 
@@ -120,13 +123,14 @@ def test_a_reply_that_refunds_at_once(capsys):
 
 
 def test_a_reply_that_raises(capsys):
-    out = said(checks.check_reply, lambda decision: decision.arguments["order_id"] and "Shall I refund A-12?", capsys)
-    assert out == (
+    def reply(decision):
+        return f"Shall I refund {decision.arguments['order_id']}?" if decision.tool != "track_order" else {}["nothing"]
+
+    assert said(checks.check_reply, reply, capsys) == (
         "after: reply(ToolCall(tool='request_refund', arguments={'order_id': 'A-12', 'reason': 'it hums'}))\n"
-        "  expected: 'Calling track_order.'\n"
-        "  got:      'Shall I refund A-12?'\n"
-    ) or ("expected: 'Calling track_order.'" in out)
-    assert "expected: no exception\n  got:      KeyError: 'nothing'" in said(checks.check_reply, lambda decision: {}["nothing"], capsys)
+        "  expected: no exception\n"
+        "  got:      KeyError: 'nothing'\n"
+    )
 
 
 def my_negatives() -> list[dict]:
@@ -138,11 +142,16 @@ def test_a_kind_left_out(capsys):
     assert out.startswith("kinds of the rows, sorted\n  expected: ['ambiguous', 'chitchat',")
 
 
-@pytest.mark.parametrize("target", [{"tool": "no_tool", "reason": "it is rude"}, {"tool": "escalate", "arguments": {"reason": "x"}}])
-def test_a_wrong_label(target, capsys):
+@pytest.mark.parametrize(
+    ("target", "expected", "got"),
+    [
+        ({"tool": "no_tool", "reason": "it is rude"}, "not asked for now", "it is rude"),
+        ({"tool": "escalate", "arguments": {"reason": "x"}}, "no_tool", "escalate"),
+    ],
+)
+def test_a_wrong_label(target, expected, got, capsys):
     rows = [{**row, "target": target} if row["kind"] == "negated" else row for row in my_negatives()]
-    out = said(checks.check_my_negatives, lambda: rows, capsys)
-    assert "expected: 'no_tool'\n  got:      'escalate'" in out or "expected: 'not asked for now'\n  got:      'it is rude'" in out
+    assert f"expected: {expected!r}\n  got:      {got!r}" in said(checks.check_my_negatives, lambda: rows, capsys)
 
 
 def test_a_row_that_is_no_example(capsys):
@@ -167,6 +176,4 @@ def test_a_predicate_that_ignores_case(capsys):
 
 def test_the_checkers_need_no_model():
     code = "import sys, helpers.checks; sys.exit('torch' in sys.modules)"
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

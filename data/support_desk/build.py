@@ -18,21 +18,26 @@ from helpers.negatives import mix
 from helpers.paths import SUPPORT_DESK
 from helpers.tools import support_desk
 
-SEED, SIZE, NO_TOOL_SHARE = 0, 1600, 0.15
+SEED, SIZE, NO_TOOL_SHARE = 0, 1200, 0.15
 BEFORE = (
     "hi", "hello there", "hey", "good evening", "quick one", "morning all", "sorry to bother you again", "second message from me today",
     "long-time customer here", "hope you're having a good week", "I already tried the website", "writing this from my phone on the bus",
     "my husband usually does this", "first time I've used this chat", "not sure this is the right place", "I've just got home from work",
-    "you were great last time", "the kids are screaming so I'll be quick", "it's been a long day", "I looked everywhere for an email address",
-    "we've been shopping with you since 2011", "the app keeps logging me out", "I was told to write here", "love the new website by the way",
+    "you were great last time", "the kids are screaming so I'll be quick", "it's been a long day",
+    "I looked everywhere for an email address",
+    "we've been shopping with you since 2011", "the app keeps logging me out", "I was told to write here",
+    "love the new website by the way",
     "I don't normally do this", "my internet is terrible today", "got your newsletter this morning", "I'm off on holiday tomorrow",
 )  # fmt: skip
 AFTER = (
     "thanks", "thank you so much", "cheers", "many thanks in advance", "please and thank you", "kind regards, Moira", "let me know",
-    "hope that's all you need", "I'm around until six", "no rush", "as soon as you can please", "thx", "appreciate it", "have a nice weekend",
+    "hope that's all you need", "I'm around until six", "no rush", "as soon as you can please", "thx", "appreciate it",
+    "have a nice weekend",
     "sent from my phone", "I'd be grateful", "you can text me", "that's everything", "sorry for the long message", "bye for now",
 )  # fmt: skip
-CLAUSE_OPENERS = {"i", "it", "the", "my", "you", "u", "we", "they", "there", "your", "half", "one", "two", "both", "nobody", "someone", "this", "that"}
+CLAUSE_OPENERS = {
+    "i", "it", "the", "my", "you", "u", "we", "they", "there", "your", "half", "one", "two", "both", "nobody", "someone", "this", "that",
+}  # fmt: skip
 
 
 def make_id(rng: random.Random) -> str:

@@ -18,6 +18,7 @@ import platform
 import random
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -52,14 +53,20 @@ def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE, model_max_length=2048, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
     )
 
 
 def build_model() -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=4,
-        max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=2, attn_implementation="sdpa",
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
+        bos_token_id=None, eos_token_id=2, attn_implementation="sdpa",
     )  # fmt: skip
     return LlamaForCausalLM(config)
 
@@ -182,33 +189,34 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     bar.close()
     spent = time.monotonic() - started
     cpu = round(time.process_time() / 60, 1)  # of this process only, whatever else the machine did
-    record = {"steps": step, "minutes": round(spent / 60, 1), "cpu_minutes": cpu, "stopped_by": "steps" if step >= args.steps else "minutes", "loss": round(smooth, 4)}
+    record = {
+        "steps": step,
+        "minutes": round(spent / 60, 1),
+        "cpu_minutes": cpu,
+        "stopped_by": "steps" if step >= args.steps else "minutes",
+        "loss": round(smooth, 4),
+    }
     return model.eval(), record
 
 
 @torch.no_grad()
-def turn_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, synthesis: Synthesis, batches: int, seed: str) -> dict[str, float]:
+def turn_accuracy(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, synthesis: Synthesis, batches: int, seed: str
+) -> dict[str, float]:
     """Share of answers right to the last token (teacher-forced, which for exactness equals greedy decoding), by kind of turn."""
-    device, hits, seen = next(model.parameters()).device, {}, {}
+    device, hits, seen = next(model.parameters()).device, Counter(), Counter()
     synthesis.rng = random.Random(seed)
     for _ in tqdm(range(batches), desc="measuring", mininterval=5):
-        scenes = [synthesis.scene(10) for _ in range(BATCH)]
-        batch = {k: v.to(device) for k, v in pack(scenes, tokenizer).items()}
+        scenes = [fitting_scene(synthesis, tokenizer) for _ in range(BATCH)]
+        batch = {key: value.to(device) for key, value in pack(scenes, tokenizer).items()}
         labels = batch.pop("labels")
-        guess = model(**batch, use_cache=False).logits[:, :-1].argmax(-1)
-        wrong = (guess != labels[:, 1:]) & (labels[:, 1:] != -100)
-        starts = batch["position_ids"].cpu()
+        answered = labels != -100
+        wrong = (model(**batch, use_cache=False).logits[:, :-1].argmax(-1) != labels[:, 1:]) & answered[:, 1:]
+        number = (answered[:, 1:] & ~answered[:, :-1]).cumsum(1)  # which answer of its row a token is in or after
         for row, scene in enumerate(scenes):
-            answered = (labels[row] != -100).cpu()
-            edges = [i for i in range(1, LENGTH) if answered[i] and not answered[i - 1]]
-            fitted = [t for t in scene.turns if tokenizer.decode(labels[row][answered.to(labels.device)]).find(t.answer) >= 0]
-            for start, turn in zip(edges, fitted, strict=False):
-                end = start
-                while end < LENGTH and answered[end]:
-                    end += 1
-                seen[turn.kind] = seen.get(turn.kind, 0) + 1
-                hits[turn.kind] = hits.get(turn.kind, 0) + (not wrong[row, start - 1 : end - 1].any().item())
-        del starts
+            for n, turn in enumerate(scene.turns[: int(number[row, -1])], 1):
+                seen[turn.kind] += 1
+                hits[turn.kind] += not wrong[row][number[row] == n].any().item()
     return {kind: round(hits[kind] / seen[kind], 3) for kind in sorted(seen)}
 
 

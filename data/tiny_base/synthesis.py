@@ -30,6 +30,8 @@ INSTRUCTIONS = (
     INSTRUCTION, INSTRUCTION, "You route requests to tools. Tools:", "Pick the tool that does what is asked:",
     "You can call these tools:", "Tools you may use:", "Choose one tool for the request below.",
 )  # fmt: skip
+
+
 @dataclass
 class Turn:
     """One request and the text of its answer."""
@@ -225,7 +227,7 @@ class Synthesis:
         return value, value
 
     def _clause(self, values: list[str]) -> str:
-        """Free words: mostly the tool's own, also others', pairs, nonsense, typos, capitals and quoted words, so that they must be copied."""
+        """Free words, mostly the tool's own; also others', pairs, nonsense, typos, capitals and quotes, so that they must be copied."""
         rng = self.rng
         dice = rng.random()
         clause = rng.choice(values if dice < 0.5 else self.clauses if dice < 0.75 else self.requests)
@@ -272,7 +274,9 @@ class Synthesis:
     def _roughen(self, request: str, protect: list[str] = ()) -> str:
         """The request as hurried people send it: other matters first or last, lower case, typos; never inside an argument."""
         rng = self.rng
-        parts = re.split("(" + "|".join(re.escape(p) for p in sorted(protect, key=len, reverse=True)) + ")", request) if protect else [request]
+        parts = (
+            re.split("(" + "|".join(re.escape(p) for p in sorted(protect, key=len, reverse=True)) + ")", request) if protect else [request]
+        )
         case = rng.random()
         for i in range(0, len(parts), 2):
             if case < 0.2:
@@ -315,6 +319,7 @@ class Synthesis:
             value = " ".join(words)
             before, after = (" ".join(rng.choices(self.words, k=rng.randint(0, 4))) for _ in range(2))
             opening, closing = rng.choice((("[", "]"), ("<", ">"), ("(", ")"), (": ", "\n")))
-            scene.turns.append(Turn(f"{before} {opening}{value}{closing} {after}".strip(" "), json.dumps({"copy": value}, separators=(",", ":")), "copy"))
+            scene.turns.append(
+                Turn(f"{before} {opening}{value}{closing} {after}".strip(" "), json.dumps({"copy": value}, separators=(",", ":")), "copy")
+            )
         return scene
-

@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> None:
     base, toolset = default_base(), support_desk()
     training, test = load_examples("train"), load_examples("test")
     requests = [example.request for example in test]
-    print(f"base {base_label(base)} on {run_record()['machine']}; {len(training)} training rows, {no_tool_share(training):.0%} of them no_tool")
+    print(f"base {base_label(base)} on {run_record()['machine']}")
+    print(f"{len(training)} training rows, {no_tool_share(training):.0%} of them no_tool")
     reports = [score(router(requests), test, toolset, router.__name__) for router in (always_no_tool, keyword_router)]
 
     print(f"\n1/3  the base as it comes, on {len(test)} test rows")

@@ -1,0 +1,79 @@
+"""The support desk's rows: schema, labelling convention, shares, and no leak from training into test."""
+
+import re
+import runpy
+
+import pytest
+
+from helpers.examples import CALL_KINDS, audit_labels, audit_leakage, load_examples, read_examples
+from helpers.negatives import KINDS, no_tool_share, reason_for, share_table
+from helpers.paths import ROOT, SUPPORT_DESK
+from helpers.tools import support_desk
+
+SPLITS = {split: load_examples(split) for split in ("train", "validation", "test")}
+WRITTEN = read_examples(SUPPORT_DESK / "written.jsonl", support_desk())
+
+
+@pytest.mark.parametrize(("split", "least"), [("train", 600), ("validation", 120), ("test", 240)])
+def test_splits_are_large_enough(split, least):
+    assert len(SPLITS[split]) >= least
+
+
+def test_shares_of_no_tool():
+    assert no_tool_share(SPLITS["train"]) == pytest.approx(0.15)
+    assert no_tool_share(SPLITS["validation"]) == pytest.approx(0.30, abs=0.02)
+    assert no_tool_share(SPLITS["test"]) == pytest.approx(0.30, abs=0.02)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_kind_is_known_and_every_kind_of_negative_is_there(split):
+    table = share_table(SPLITS[split])
+    assert set(table) == {"call", *KINDS} and min(table.values()) > 0
+    assert {row.kind for row in SPLITS[split] if row.is_call} == set(CALL_KINDS)
+
+
+@pytest.mark.parametrize("rows", [*SPLITS.values(), WRITTEN], ids=[*SPLITS, "written"])
+def test_every_argument_is_a_verbatim_stretch_and_no_request_has_two_targets(rows):
+    assert audit_labels(rows) == []
+
+
+@pytest.mark.parametrize("rows", [*SPLITS.values(), WRITTEN], ids=[*SPLITS, "written"])
+def test_arguments_have_clean_edges(rows):
+    for row in rows:
+        if row.is_call:
+            for value in row.target.arguments.values():
+                assert value == value.strip(" .,!?;:\"'()#"), row.id
+
+
+@pytest.mark.parametrize(("seen", "held_out"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+def test_no_frame_id_or_near_duplicate_is_shared(seen, held_out):
+    assert audit_leakage(SPLITS[seen], SPLITS[held_out]) == []
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_reasons_of_negatives_are_the_taught_ones(split):
+    gaps = set()
+    for row in SPLITS[split]:
+        if not row.is_call and row.kind != "underspecified":
+            assert row.target.reason == reason_for(row.kind)
+        elif not row.is_call:
+            gaps.add(row.target.reason)
+    assert gaps == {
+        reason_for("underspecified", "track_order", ["order_id"]),
+        reason_for("underspecified", "request_refund", ["order_id"]),
+        reason_for("underspecified", "request_refund", ["reason"]),
+        reason_for("underspecified", "request_refund", ["order_id", "reason"]),
+        reason_for("underspecified", "escalate", ["reason"]),
+    }
+
+
+def test_train_is_what_its_script_builds():
+    build = runpy.run_path(str(SUPPORT_DESK / "build.py"))["build"]
+    assert [row.model_dump(exclude_defaults=True) for row in SPLITS["train"]] == build(WRITTEN)
+
+
+def test_the_base_was_taught_no_customer_support():
+    """Neither its tools nor the intents beside them speak of refunds, parcels, escalation or order tracking."""
+    taught = "".join((ROOT / "data" / "tiny_base" / name).read_text(encoding="utf-8") for name in ("tools.jsonl", "intents.jsonl"))
+    words = r"refund|parcel|escalat\w*|track_order|order_status|order tracking|customer (?:support|service)|human agent"
+    assert re.findall(rf"\b(?:{words})\b", taught, re.IGNORECASE) == []

@@ -1,0 +1,73 @@
+"""The shell's door: every command for real, and errors as one line."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from helpers.__main__ import main
+from helpers.examples import load_examples, write_examples
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_examples(path, [example.model_dump(exclude_defaults=True) for example in load_examples("train")[:32]])
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapter(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapter")
+    assert main(["train", "--output", str(folder), "--data", str(rows)]) == 0
+    return folder
+
+
+def test_evaluate_scores_any_file_and_writes_json_and_rows(adapter, rows, tmp_path, capsys):
+    assert (
+        main(
+            [
+                "evaluate",
+                "--adapter",
+                str(adapter),
+                "--data",
+                str(rows),
+                "--json",
+                str(tmp_path / "r.json"),
+                "--rows",
+                str(tmp_path / "r.csv"),
+            ]
+        )
+        == 0
+    )
+    assert "valid tool call rate" in capsys.readouterr().out
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["n"] == 32 and sum(report["outcomes"].values()) == 32
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [example.id for example in load_examples("train")[:32]]
+
+
+def test_route_prints_a_decision_for_each_request(adapter, capsys):
+    assert main(["route", "--adapter", str(adapter), "Where is ORD-1234?", "Hi!"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.split("(")[0] in {"ToolCall", "NoTool", "InvalidOutput"} for line in lines)
+
+
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path, capsys):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"id": "1"\n')
+    for arguments, said in (
+        (["evaluate", "--data", str(tmp_path / "gone.jsonl")], "no data file"),
+        (["evaluate", "--data", str(broken)], "broken.jsonl, line 1"),
+        (["evaluate", "--adapter", str(tmp_path)], "no adapter in"),
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.startswith("error: ")
+
+
+def test_the_package_itself_imports_no_torch():
+    code = "import sys, helpers, helpers.tools, helpers.parsing, helpers.examples, helpers.negatives; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
