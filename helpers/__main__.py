@@ -13,7 +13,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
 
     course = commands.add_parser("course", help="measure the base, fine-tune it, measure it again")
-    course.add_argument("--seed", type=int, default=0)
+    course.add_argument("--seeds", type=int, nargs="+", default=[0], help="one fine-tune for each (default: 0)")
+    course.add_argument("--json", type=Path, help="keep the results here, with versions, machine and date")
 
     training = commands.add_parser("train", help="fine-tune the base and leave an adapter")
     training.add_argument("--output", type=Path, required=True, help="folder for the adapter")

@@ -6,7 +6,7 @@ from logging import getLogger
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from helpers.paths import TINY_BASE
@@ -52,6 +52,13 @@ def default_base() -> str:
 def base_label(name: str) -> str:
     """The base's name for tables and recipes: the same on every machine."""
     return "tiny_base" if Path(name) == TINY_BASE else name
+
+
+def count_parameters(name: str) -> int:
+    """Parameters of a base, counted from its configuration without loading a weight."""
+    config = _from_pretrained(AutoConfig, name)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config).num_parameters()
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

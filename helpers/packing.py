@@ -35,9 +35,11 @@ class SharedPrefixCollator:
         for n, pack in enumerate(packs):
             for tensor, values in zip((ids, positions, labels, owner), pack, strict=True):
                 tensor[n, : len(values)] = torch.tensor(values)
-        visible = (owner[:, None, :] == 0) | (owner[:, :, None] == owner[:, None, :])  # [sequence, query, key]
+        query, key = owner[:, :, None], owner[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
-        return {"input_ids": ids, "position_ids": positions, "attention_mask": (visible & causal)[:, None], "labels": labels}
+        mask = ((key == 0) | (key == query)) & (query >= 0) & causal
+        mask[:, :, 0] |= owner < 0  # padding has to see something, or its softmax is nan
+        return {"input_ids": ids, "position_ids": positions, "attention_mask": mask[:, None], "labels": labels}
 
     def _parts(self, rows: list[Row], shared: int) -> list[list[Row]]:
         """The rows dealt to as few sequences of at most `max_packed` tokens as there must be, the longest first to the emptiest."""

@@ -15,7 +15,7 @@ from helpers.models import accepts_system_role, base_label, default_base, load_b
 from helpers.parsing import Decision, parse_tool_call
 from helpers.paths import TINY_BASE
 from helpers.tools import Toolset, support_desk
-from helpers.training import RECIPE_FILE, token_ids
+from helpers.training import RECIPE_FILE, token_ids, weights_digest
 
 MAX_NEW_TOKENS = 160  # the longest answers of the support desk take about 60; what runs on past this is cut and will not parse
 
@@ -121,7 +121,10 @@ def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
 
 def _base_of(adapter: Path) -> str:
     """The base an adapter was trained on: from the recipe beside it, else from PEFT's own configuration."""
-    recipe = adapter / RECIPE_FILE
-    if recipe.is_file() and json.loads(recipe.read_text(encoding="utf-8"))["base"] == base_label(str(TINY_BASE)):
-        return str(TINY_BASE)  # where the repository stands now, not where it stood then
+    if (adapter / RECIPE_FILE).is_file():
+        made = json.loads((adapter / RECIPE_FILE).read_text(encoding="utf-8"))
+        if made["base"] == base_label(str(TINY_BASE)):  # where the repository stands now, not where it stood then
+            if made["base_sha256"] != weights_digest(str(TINY_BASE)):
+                raise ValueError(f"the adapter in {adapter} was trained on other weights of the tiny base; train it again")
+            return str(TINY_BASE)
     return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -23,6 +23,10 @@ def test_without_cuda_the_base_is_the_embedded_one_and_with_cuda_a_hub_model(mon
     assert default_base() == "some/model"
 
 
+def test_parameters_are_counted_without_weights():
+    assert models.count_parameters(str(TINY_BASE)) == AutoModelForCausalLM.from_pretrained(TINY_BASE).num_parameters()
+
+
 def test_four_bits_change_the_linear_layers_and_nothing_else():
     kinds = {name: type(module).__name__ for name, module in load_base(str(TINY_BASE)).named_modules()}
     assert {kind for name, kind in kinds.items() if name.endswith("_proj")} == {"Linear4bit"}

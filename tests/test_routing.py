@@ -75,6 +75,13 @@ def test_a_missing_adapter_says_how_to_make_one(tmp_path):
         Router.from_pretrained(adapter=tmp_path / "nothing")
 
 
+def test_an_adapter_for_other_weights_of_the_tiny_base_is_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text(json.dumps({"base": "tiny_base", "base_sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="other weights of the tiny base"):
+        Router.from_pretrained(adapter=tmp_path)
+
+
 def test_an_adapter_for_another_base_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/other-model"}))
     with pytest.raises(ValueError, match="belongs to the base some/other-model, not to tiny_base"):

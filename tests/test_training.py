@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -224,6 +225,16 @@ class TestRun:
         training.trained_adapter(rows[:31], adapter, str(TINY_BASE), quick)
         training.trained_adapter(rows[:32], adapter, str(TINY_BASE), dataclasses.replace(quick, seed=1))
         assert len(made) == 2
+
+    def test_the_log_counts_every_token_once(self, examples, tokenizer, tmp_path):
+        dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
+        trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, dataclasses.replace(TINY, epochs=1), tmp_path)
+        lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
+        shared = len(os.path.commonprefix([row["input_ids"] for row in trainer.train_dataset]))  # noqa: RUF071 (of lists, by element)
+        sequences, length = trainer.data_collator(list(trainer.train_dataset))["input_ids"].shape
+        trainer.train()  # one step, over all twelve rows
+        assert trainer._total_train_tokens == sequences * shared + sum(lengths) - len(lengths) * shared
+        assert trainer._total_train_tokens < sequences * length < sum(lengths)
 
     def test_adapters_are_trained_in_fp32(self, examples, tokenizer, tmp_path):
         dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)

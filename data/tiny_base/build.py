@@ -26,7 +26,7 @@ import transformers
 from synthesis import HELD_OUT_INTENTS, Scene, Synthesis, read_clinc
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -244,7 +244,9 @@ def main() -> None:
 
     clinc = read_clinc(args.clinc)
     synthesis = Synthesis(clinc, seed=args.seed)
-    tokenizer = build_tokenizer(synthesis)
+    saved = args.work / "tokenizer"
+    tokenizer = AutoTokenizer.from_pretrained(saved) if args.resume else build_tokenizer(synthesis)
+    tokenizer.save_pretrained(saved)  # a resumed run goes on with the tokens it began with
     model, record = train(args, synthesis, tokenizer)
     record |= {
         "turn_accuracy": turn_accuracy(model, tokenizer, synthesis, 40, "measure"),
