@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from logging import getLogger
 from pathlib import Path
 
 import torch
@@ -14,9 +13,7 @@ from helpers.paths import TINY_BASE
 HUB_BASE = "Qwen/Qwen2.5-0.5B-Instruct"  # 0.5 B parameters, Apache-2.0, no account needed
 SMALL = 50_000_000  # parameters; below this a base needs the tiny recipe, not the lesson's
 
-# Load reports and a line on an optional kernel would bury what a notebook is about.
-logging.set_verbosity_error()
-getLogger("bitsandbytes").setLevel("ERROR")
+logging.set_verbosity_error()  # load reports would bury what a notebook is about
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from helpers.examples import Example, to_prompt_completion
 from helpers.models import SMALL, accepts_system_role, base_label, count_parameters, default_base, load_base, load_tokenizer, precision
 from helpers.packing import IGNORED, MAX_PACKED, SharedPrefixCollator
+from helpers.paths import OUTPUTS
 from helpers.tools import Toolset, support_desk
 
 TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "22 Nov 2026"}  # Qwen3's empty thought, Llama 3's "today"
@@ -77,7 +78,7 @@ def lora_config(recipe: Recipe = LESSON) -> LoraConfig:
     return LoraConfig(r=recipe.r, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=modules, task_type="CAUSAL_LM")
 
 
-def sft_config(recipe: Recipe = LESSON, output_dir: Path | str = "outputs/trainer", **overrides: Any) -> SFTConfig:
+def sft_config(recipe: Recipe = LESSON, output_dir: Path | str = OUTPUTS / "trainer", **overrides: Any) -> SFTConfig:
     """The schedule as TRL wants it, in the precision that this machine has; nothing is reported anywhere."""
     how = precision()
     options = {
