@@ -36,8 +36,11 @@ def main(argv: list[str] | None = None) -> int:
 
     args = parser.parse_args(argv)
     try:
+        for path in (getattr(args, "json", None), getattr(args, "rows", None)):
+            if path and not path.parent.is_dir():  # now, not after the work is done
+                raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
         {"course": _course, "train": _train, "evaluate": _evaluate, "route": _route}[args.command](args)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

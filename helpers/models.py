@@ -43,12 +43,17 @@ def precision() -> Precision:
 
 def default_base() -> str:
     """`COURSE_BASE` when it is set; else a small Hub model with CUDA and the embedded tiny base without."""
-    return os.environ.get("COURSE_BASE") or (HUB_BASE if torch.cuda.is_available() else str(TINY_BASE))
+    return absolute(os.environ.get("COURSE_BASE") or (HUB_BASE if torch.cuda.is_available() else str(TINY_BASE)))
+
+
+def absolute(name: str) -> str:
+    """A folder's absolute path, so that an adapter finds its base from anywhere; a Hub name as it is."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def base_label(name: str) -> str:
     """The base's name for tables and recipes: the same on every machine."""
-    return "tiny_base" if Path(name) == TINY_BASE else name
+    return "tiny_base" if Path(name).resolve() == TINY_BASE else name
 
 
 def count_parameters(name: str) -> int:

@@ -16,8 +16,8 @@ class SharedPrefixCollator:
 
     Each row sees the prefix and itself (a 4-D boolean mask) at the positions it would have alone, so loss and gradients equal those
     of padded rows up to rounding. The prefix never reaches a row's last prompt token, which predicts the completion. Rows under
-    different catalogues are grouped by theirs. Rows are spread over as many sequences, each with its prefix, as keep to
-    `max_packed` tokens; a row that is longer alone has a sequence of its own.
+    different catalogues are grouped by theirs. Rows are spread evenly over as many sequences, each with its prefix, as keep them to
+    about `max_packed` tokens; a row that is longer alone has a sequence of its own.
 
     Takes features with `input_ids` and `labels`; returns `input_ids`, `position_ids`, `labels` of shape (sequences, length) and
     `attention_mask` of shape (sequences, 1, length, length).
@@ -71,7 +71,7 @@ def _groups(rows: list[Row]) -> list[tuple[list[Row], int]]:
         if groups:
             members, before = groups[-1]
             after = _shared_length([*members, row])
-            if after > (before - after) * (len(members) - 1):
+            if after > (before - after) * len(members):
                 groups[-1] = ([*members, row], after)
                 continue
         groups.append(([row], max(0, _prompt_length(row) - 1)))

@@ -85,8 +85,11 @@ class Router:
             ids[n, : len(prompt) - shared] = torch.tensor(prompt[shared:])
         positions = torch.arange(shared, shared + width, device=device).expand(rows, width)
         mask = torch.arange(shared + width, device=device) < lengths[:, None]
-        logits = self.model(input_ids=ids, position_ids=positions, attention_mask=mask.long(), past_key_values=cache, use_cache=True).logits
-        token = logits[torch.arange(rows, device=device), lengths - shared - 1].argmax(-1)
+        last, which = (lengths - shared - 1).unique(return_inverse=True)  # logits of every position would fill a small GPU
+        logits = self.model(
+            input_ids=ids, position_ids=positions, attention_mask=mask.long(), past_key_values=cache, use_cache=True, logits_to_keep=last
+        ).logits
+        token = logits[torch.arange(rows, device=device), which].argmax(-1)
         produced: list[list[int]] = [[] for _ in prompts]
         alive = torch.arange(rows, device=device)
         for _ in range(MAX_NEW_TOKENS):
@@ -122,9 +125,12 @@ def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
 def _base_of(adapter: Path) -> str:
     """The base an adapter was trained on: from the recipe beside it, else from PEFT's own configuration."""
     if (adapter / RECIPE_FILE).is_file():
-        made = json.loads((adapter / RECIPE_FILE).read_text(encoding="utf-8"))
-        if made["base"] == base_label(str(TINY_BASE)):  # where the repository stands now, not where it stood then
-            if made["base_sha256"] != weights_digest(str(TINY_BASE)):
+        try:
+            made = json.loads((adapter / RECIPE_FILE).read_text(encoding="utf-8"))
+        except ValueError:
+            raise ValueError(f"{adapter / RECIPE_FILE} is damaged; train the adapter again") from None
+        if made.get("base") == base_label(str(TINY_BASE)):  # where the repository stands now, not where it stood then
+            if made.get("base_sha256") != weights_digest(str(TINY_BASE)):
                 raise ValueError(f"the adapter in {adapter} was trained on other weights of the tiny base; train it again")
             return str(TINY_BASE)
     return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]

@@ -21,7 +21,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
-from helpers.models import SMALL, accepts_system_role, base_label, count_parameters, default_base, load_base, load_tokenizer, precision
+from helpers.models import (
+    SMALL,
+    absolute,
+    accepts_system_role,
+    base_label,
+    count_parameters,
+    default_base,
+    load_base,
+    load_tokenizer,
+    precision,
+)
 from helpers.packing import IGNORED, MAX_PACKED, SharedPrefixCollator
 from helpers.paths import OUTPUTS
 from helpers.tools import Toolset, support_desk
@@ -47,7 +57,7 @@ class Recipe:
     warmup: float = 0.03
     max_length: int = 1024
     max_packed: int = MAX_PACKED
-    gradient_checkpointing: bool = True
+    activation_checkpointing: bool = True
     seed: int = 0
 
 
@@ -63,7 +73,7 @@ TINY = Recipe(
     batch=16,
     accumulation=1,
     max_packed=640,
-    gradient_checkpointing=False,
+    activation_checkpointing=False,
 )
 
 
@@ -94,8 +104,9 @@ def sft_config(recipe: Recipe = LESSON, output_dir: Path | str = OUTPUTS / "trai
         "bf16": how.bf16,
         "fp16": how.fp16,
         "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "activation_checkpointing": recipe.activation_checkpointing,
         "logging_steps": 5,
+        "logging_first_step": True,
         "save_strategy": "no",
         "report_to": "none",
         "seed": recipe.seed,
@@ -138,7 +149,9 @@ class _MustLearn(TrainerCallback):
     """Stops a run whose first step has no gradient: it would go through every step and learn nothing."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
-        if state.global_step == 0 and not any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad):
+        if state.global_step == 0 and not any(
+            p.grad is not None and bool((p.grad != 0).any()) for p in model.parameters() if p.requires_grad
+        ):
             raise RuntimeError(
                 "the gradient is zero at the first step, so this run cannot learn. A 4-bit model that has been evaluated on a CPU "
                 "gives no gradients any more: load the base afresh for training."
@@ -159,7 +172,7 @@ def train(
 
     Raises ValueError on rows that are too long or hold no loss token, and RuntimeError when the run cannot or did not learn.
     """
-    output, base, toolset = Path(output), base or default_base(), toolset or support_desk()
+    output, base, toolset = Path(output), absolute(base or default_base()), toolset or support_desk()
     tokenizer, model = load_tokenizer(base), load_base(base)
     recipe = recipe or dataclasses.replace(recipe_for(base), seed=seed)
     trainer = make_trainer(model, tokenizer, to_dataset(examples, toolset, tokenizer, recipe.max_length), recipe, output)
@@ -169,6 +182,7 @@ def train(
     seconds = time.monotonic() - started
     if not any(p.abs().sum() > 0 for name, p in trainer.model.named_parameters() if "lora_B" in name):
         raise RuntimeError("the adapter is where it began: no step changed it; check the learning rate and the number of steps")
+    (output / RECIPE_FILE).unlink(missing_ok=True)  # an old record must not vouch for new weights
     trainer.save_model(str(output))
     tokenizer.save_pretrained(output)
     loss = [[entry["step"], entry["loss"]] for entry in trainer.state.log_history if "loss" in entry]
@@ -205,9 +219,12 @@ def check_rows(dataset: datasets.Dataset, examples: Sequence[Example], tokenizer
     if len(dataset) != len(examples):
         raise ValueError(f"the trainer kept {len(dataset)} of {len(examples)} rows; the others fill max_length with their prompt")
     for example, labels in zip(examples, dataset["labels"], strict=True):
-        answer = tokenizer.decode([label for label in labels if label != IGNORED])
-        if not answer.removeprefix("<think>\n\n</think>\n\n").startswith(example.answers[0].to_json()):
-            raise ValueError(f"row {example.id!r}: the loss should fall on {example.answers[0].to_json()!r}, but falls on {answer!r}")
+        learned, gold = [label for label in labels if label != IGNORED], example.answers[0].to_json()
+        text = tokenizer.decode(learned, skip_special_tokens=True).replace("<think>\n\n</think>", "").strip()
+        if text != gold:
+            raise ValueError(f"row {example.id!r}: the loss should fall on {gold!r}, but falls on {text!r}")
+        if not set(learned) & set(tokenizer.all_special_ids):
+            raise ValueError(f"row {example.id!r}: the chat template does not end the answer, so the model would not learn to stop")
 
 
 def fingerprint(examples: Sequence[Example], base: str, recipe: Recipe, toolset: Toolset) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import pytest
 
 from helpers.__main__ import main
 from helpers.examples import load_examples, write_examples
+from helpers.lab import course
+from helpers.paths import TINY_BASE
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapter(rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapter")
-    assert main(["train", "--output", str(folder), "--data", str(rows)]) == 0
+    assert main(["train", "--output", str(folder), "--data", str(rows), "--base", str(TINY_BASE)]) == 0
     return folder
 
 
@@ -55,6 +57,17 @@ def test_route_prints_a_decision_for_each_request(adapter, capsys):
     assert len(lines) == 2 and all(line.split("(")[0] in {"ToolCall", "NoTool", "InvalidOutput"} for line in lines)
 
 
+def test_course_measures_before_and_after_and_keeps_the_record(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(course, "load_examples", lambda split: load_examples(split)[:24])
+    monkeypatch.setattr(course, "default_base", lambda: str(TINY_BASE))
+    monkeypatch.setattr(course, "OUTPUTS", tmp_path / "outputs")
+    assert main(["course", "--seeds", "0", "1", "--json", str(tmp_path / "record.json")]) == 0
+    shown, record = capsys.readouterr().out, json.loads((tmp_path / "record.json").read_text())
+    assert "fine-tuned, seed 1" in shown and course.spread_table(record["rivals"], record["fine_tuned"]) in shown
+    assert [report["n"] for report in (*record["rivals"], *record["fine_tuned"])] == [24] * 5
+    assert {"command", "machine", "versions", "date", "trained"} <= record.keys()
+
+
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path, capsys):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"id": "1"\n')
@@ -62,6 +75,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["evaluate", "--data", str(tmp_path / "gone.jsonl")], "no data file"),
         (["evaluate", "--data", str(broken)], "broken.jsonl, line 1"),
         (["evaluate", "--adapter", str(tmp_path)], "no adapter in"),
+        (["course", "--json", str(tmp_path / "gone" / "record.json")], "there is no folder"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err

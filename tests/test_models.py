@@ -21,6 +21,9 @@ def test_without_cuda_the_base_is_the_embedded_one_and_with_cuda_a_hub_model(mon
     assert default_base() == models.HUB_BASE
     monkeypatch.setenv("COURSE_BASE", "some/model")
     assert default_base() == "some/model"
+    monkeypatch.chdir(TINY_BASE.parent)
+    monkeypatch.setenv("COURSE_BASE", "tiny_base")
+    assert default_base() == str(TINY_BASE)
 
 
 def test_parameters_are_counted_without_weights():
@@ -34,7 +37,7 @@ def test_four_bits_change_the_linear_layers_and_nothing_else():
 
 
 def test_the_unreachable_hub_is_one_clear_error(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(RuntimeError, match="COURSE_BASE") as error:
         load_tokenizer("nobody/no-such-model-0.5B")
     assert "nobody/no-such-model-0.5B" in str(error.value)

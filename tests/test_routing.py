@@ -16,12 +16,12 @@ from helpers.training import token_ids
 
 @pytest.fixture(scope="module")
 def router() -> Router:
-    return Router(load_base(str(TINY_BASE), four_bit=False), load_tokenizer(str(TINY_BASE)))
+    return Router(load_base(str(TINY_BASE), four_bit=False).float(), load_tokenizer(str(TINY_BASE)))
 
 
 def stock(router: Router, request: str) -> str:
     """What `model.generate` writes for one request by itself."""
-    ids = torch.tensor([token_ids(router.tokenizer, to_messages(request, router.toolset))])
+    ids = torch.tensor([token_ids(router.tokenizer, to_messages(request, router.toolset))], device=router.model.device)
     with torch.inference_mode():
         out = router.model.generate(
             input_ids=ids,

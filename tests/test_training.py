@@ -123,6 +123,12 @@ class TestSharedPrefixCollator:
         assert packed_loss == pytest.approx(plain_loss, rel=1e-5)
         assert (packed - plain).norm() <= 1e-5 * plain.norm()
 
+    def test_one_row_before_rows_of_another_catalogue_does_not_shorten_their_prefix(self):
+        a, b = list(range(1, 41)), [1, *range(50, 89)]
+        rows = [{"input_ids": [*a, 90, 91], "labels": [IGNORED] * 41 + [91]}]
+        rows += [{"input_ids": [*b, n, 91], "labels": [IGNORED] * 41 + [91]} for n in (92, 93, 94)]
+        assert SharedPrefixCollator(0)(rows)["input_ids"].ne(0).sum() == len(a) + 2 + len(b) + 3 * 2
+
     @pytest.mark.parametrize("limit", [1, 200, 300, 600])
     def test_a_limit_spreads_the_rows_and_changes_nothing_else(self, limit, examples, tokenizer):
         model, rows = random_model("llama", len(tokenizer)), features(examples, tokenizer)
@@ -168,6 +174,11 @@ class TestRows:
         with pytest.raises(ValueError, match="kept 11 of 12"):
             training.check_rows(dataset.select(range(11)), examples, tokenizer)
 
+    def test_a_template_that_does_not_end_the_answer_is_refused(self, examples, tokenizer):
+        endless = [{key: values[:-2] for key, values in row.items()} for row in features(examples, tokenizer)]  # without <|im_end|>\n
+        with pytest.raises(ValueError, match="would not learn to stop"):
+            training.check_rows(Dataset.from_list(endless), examples, tokenizer)
+
     def test_a_row_that_is_too_long_is_named(self, examples, tokenizer):
         with pytest.raises(ValueError, match=rf"{examples[0].id} \(\d+ tokens\)"):
             training.to_dataset(examples, TOOLS, tokenizer, max_length=60)
@@ -207,12 +218,13 @@ class TestRun:
     @pytest.fixture(scope="class")
     def adapter(self, tmp_path_factory):
         quick = dataclasses.replace(TINY, epochs=2, learning_rate=1e-3)
-        return training.train(load_examples("train")[:32], tmp_path_factory.mktemp("adapter"), str(TINY_BASE), quick)
+        return training.train(load_examples("train")[:96], tmp_path_factory.mktemp("adapter"), str(TINY_BASE), quick)
 
     def test_it_leaves_adapter_tokenizer_and_recipe_and_the_loss_falls(self, adapter):
         assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "recipe.json"} <= {p.name for p in adapter.iterdir()}
         record = json.loads((adapter / "recipe.json").read_text())
-        assert record["base"] == "tiny_base" and record["rows"] == 32
+        assert record["base"] == "tiny_base" and record["rows"] == 96
+        assert record["loss"][0][0] == 1 and record["loss"][-1][1] < record["loss"][0][1]
         assert {"torch", "trl", "peft", "transformers", "python"} <= record["versions"].keys()
 
     def test_an_adapter_is_reused_only_when_nothing_changed(self, adapter, monkeypatch):
@@ -220,10 +232,10 @@ class TestRun:
         monkeypatch.setattr(training, "train", lambda *a, **k: made.append(a) or adapter)
         quick = dataclasses.replace(TINY, epochs=2, learning_rate=1e-3)
         rows = load_examples("train")
-        training.trained_adapter(rows[:32], adapter, str(TINY_BASE), quick)
+        training.trained_adapter(rows[:96], adapter, str(TINY_BASE), quick)
         assert made == []
-        training.trained_adapter(rows[:31], adapter, str(TINY_BASE), quick)
-        training.trained_adapter(rows[:32], adapter, str(TINY_BASE), dataclasses.replace(quick, seed=1))
+        training.trained_adapter(rows[:95], adapter, str(TINY_BASE), quick)
+        training.trained_adapter(rows[:96], adapter, str(TINY_BASE), dataclasses.replace(quick, seed=1))
         assert len(made) == 2
 
     def test_the_log_counts_every_token_once(self, examples, tokenizer, tmp_path):
@@ -249,6 +261,23 @@ class TestRun:
                 torch.nn.init.zeros_(parameter)  # with B zero as well, nothing can move
         with pytest.raises(RuntimeError, match="gradient is zero at the first step"):
             trainer.train()
+
+    def test_an_overflowing_first_step_in_fp16_is_no_missing_gradient(self):
+        layer = torch.nn.Linear(1, 1)
+        state = type("State", (), {"global_step": 0})
+        for value in (float("nan"), 0.5):
+            layer.weight.grad = torch.full((1, 1), value)
+            training._MustLearn().on_pre_optimizer_step(None, state, None, model=layer)
+
+    def test_checkpointing_goes_with_the_mask(self, examples, tokenizer, tmp_path):
+        dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
+        recipe = dataclasses.replace(TINY, epochs=1, activation_checkpointing=True)
+        losses = []
+        for choice in (recipe, dataclasses.replace(recipe, activation_checkpointing=False)):
+            trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, choice, tmp_path)
+            trainer.train()
+            losses.append(trainer.state.log_history[0]["loss"])
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
     def test_an_adapter_that_did_not_move_is_an_error(self, tmp_path):
         still = dataclasses.replace(TINY, epochs=1, learning_rate=0.0)

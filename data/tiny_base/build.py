@@ -187,6 +187,8 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
     bar.close()
+    if smooth is None:
+        raise ValueError(f"nothing is left to do: the checkpoint is at step {step} of {args.steps}; raise --steps or --minutes")
     spent = time.monotonic() - started
     cpu = round(time.process_time() / 60, 1)  # of this process only, whatever else the machine did
     record = {

@@ -78,7 +78,7 @@ def make_code(rng: random.Random) -> str:
 
 
 class Synthesis:
-    """Draws scenes. `rng` gives every random choice; `held_out` keeps ten CLINC intents for measuring (else they are all that is used)."""
+    """Draws scenes. `rng` gives every random choice; `held_out` draws on the ten CLINC intents kept for measuring, and on no others."""
 
     def __init__(self, clinc: list[dict], seed: int | str, held_out: bool = False):
         self.rng = random.Random(seed)
