@@ -1,9 +1,6 @@
 """The README's measured numbers: what the recorded run says, of the data, base and recipe that are here now."""
 
 import json
-import statistics
-
-import pytest
 
 from helpers.examples import load_examples
 from helpers.lab.course import spread_table
@@ -27,18 +24,5 @@ def test_the_record_is_of_this_base_data_and_recipe():
         k: now[k] for k in ("base", "base_sha256", "data_sha256")
     }
     assert RECORD["trained"]["recipe"] | {"seed": 0} == now["recipe"]
+    assert len(RECORD["seeds"]) == len(RECORD["fine_tuned"]) == 3
     assert RECORD["fine_tuned"][0]["n"] == len(load_examples("test"))
-
-
-@pytest.mark.parametrize(
-    ("rate", "bound"),
-    [("valid_tool_call_rate", 0.95), ("tool_name_accuracy", 0.70), ("argument_match_accuracy", 0.60)],
-)
-def test_median_of_three_seeds_reaches_the_floor(rate, bound):
-    assert len(RECORD["seeds"]) == 3
-    assert statistics.median(report["rates"][rate]["value"] for report in RECORD["fine_tuned"]) >= bound
-
-
-@pytest.mark.parametrize(("rate", "bound"), [("false_calls_on_no_tool", 0.30), ("missed_calls", 0.20)])
-def test_median_of_three_seeds_stays_under_the_ceiling(rate, bound):
-    assert statistics.median(report["rates"][rate]["value"] for report in RECORD["fine_tuned"]) <= bound

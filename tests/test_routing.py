@@ -60,14 +60,19 @@ def test_route_returns_one_of_the_three_decisions(router):
     assert isinstance(router.route("Where is order ORD-1234?"), ToolCall | NoTool | InvalidOutput)
 
 
-def test_the_catalogue_is_the_routers_own():
+def test_the_catalogue_is_the_routers_own(router, monkeypatch):
     class FindStar(Tool):
         """Tell where a star stands tonight."""
 
         name: str
 
-    router = Router(load_base(str(TINY_BASE), four_bit=False), load_tokenizer(str(TINY_BASE)), Toolset(FindStar))
-    assert router.route("where does Vega stand tonight?") == ToolCall("find_star", {"name": "Vega"})
+    other = Router(router.model, router.tokenizer, Toolset(FindStar))
+    output = '{"tool":"find_star","arguments":{"name":"Vega"}}'
+    for each in (router, other):
+        monkeypatch.setattr(each, "generate", lambda requests: [output])
+    assert other.route("where does Vega stand tonight?") == ToolCall("find_star", {"name": "Vega"})
+    assert router.route("where does Vega stand tonight?").problem == "unknown_tool"
+    assert "find_star(name: str)" in router.tokenizer.decode(other._prompt("hi"))
 
 
 def test_a_missing_adapter_says_how_to_make_one(tmp_path):
