@@ -34,10 +34,11 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}" + START + "{{ message['role'] }}\n{{ message['content'] }}" + END + "\n{% endfor %}"
     "{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
 )
-VOCABULARY, LENGTH, BATCH = 2048, 384, 8  # tokens, tokens per sequence, sequences per step
-COPY_STEPS = 500  # the first stage: nothing but copying, until induction has formed
-COPY_SHARE = 0.1  # and this much of it afterwards, so that it is not unlearned
-PEAK_ADAMW, PEAK_MUON, WARM_UP, DECAY = 2e-3, 3e-3, 100, 0.5  # learning rates, steps, share of the run spent decaying
+VOCABULARY, LENGTH, BATCH, TURNS = 4096, 512, 8, 14  # tokens, tokens per sequence, sequences per step, turns offered to each
+COPY_STEPS = 300  # the first stage: nothing but copying, until induction has formed
+COPY_SHARE = 0.08  # and this much of it afterwards, so that it is not unlearned
+PEAK_ADAMW, PEAK_MUON, WARM_UP = 2e-3, 3e-3, 100  # learning rates while copying, steps
+ROUTING = 0.65  # of those rates at the start of routing, from where they fall to zero
 
 
 def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
@@ -64,7 +65,7 @@ def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
 
 def build_model() -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4,
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
         bos_token_id=None, eos_token_id=2, attn_implementation="sdpa",
     )  # fmt: skip
@@ -104,12 +105,12 @@ def batch_at(step: int, synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast
     """The batch of this step, whatever came before it."""
     synthesis.rng = random.Random(f"{seed}/{step}")
     copying = [step < COPY_STEPS or synthesis.rng.random() < COPY_SHARE for _ in range(BATCH)]
-    return pack([synthesis.copy_scene(12) if copy else fitting_scene(synthesis, tokenizer) for copy in copying], tokenizer)
+    return pack([synthesis.copy_scene(TURNS) if copy else fitting_scene(synthesis, tokenizer) for copy in copying], tokenizer)
 
 
 def fitting_scene(synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast) -> Scene:
-    """A scene whose catalogue leaves at least a third of the sequence to its turns."""
-    while len(tokenizer((scene := synthesis.scene(10)).system)["input_ids"]) > LENGTH * 2 // 3 - 10:
+    """A scene whose catalogue leaves at least half of the sequence to its turns."""
+    while len(tokenizer((scene := synthesis.scene(TURNS)).system)["input_ids"]) > LENGTH // 2:
         pass
     return scene
 
@@ -126,9 +127,8 @@ def answer_loss(model: LlamaForCausalLM, body: torch.nn.Module, batch: dict[str,
 
 
 def schedule(step: int, progress: float) -> float:
-    """Learning-rate factor: warm-up at the start and at the change of stage, then constant, then linear to zero over the last part."""
-    since = step if step < COPY_STEPS else step - COPY_STEPS
-    return min(1.0, (since + 1) / WARM_UP, max(0.0, (1 - progress) / DECAY))
+    """Learning-rate factor: warm-up, constant while copying, then linear to zero."""
+    return min(1.0, (step + 1) / WARM_UP) if step < COPY_STEPS else ROUTING * max(0.0, 1 - progress)
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -148,7 +148,7 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     torch.manual_seed(args.seed)
     model = build_model().to(device)
     peaks, opts = (PEAK_MUON, PEAK_ADAMW), optimizers(model)
-    step, spent, checkpoint = 0, 0.0, args.work / "checkpoint.pt"
+    step, spent, cpu, checkpoint = 0, 0.0, 0.0, args.work / "checkpoint.pt"
     if args.resume:
         if not checkpoint.is_file():
             raise FileNotFoundError(f"{checkpoint} is missing: there is nothing to resume; run without --resume")
@@ -156,10 +156,17 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
         model.load_state_dict(saved["model"])
         for opt, state in zip(opts, saved["optimizers"], strict=True):
             opt.load_state_dict(state)
-        step, spent = saved["step"], saved["spent"]
+        step, spent, cpu = saved["step"], saved["spent"], saved["cpu"]
     compiler = device.type == "cuda" or shutil.which("g++")
     body = torch.compile(model.model) if compiler else model.model
-    started = time.monotonic() - spent
+    started, cpu_started = time.monotonic() - spent, time.process_time() - cpu
+
+    def keep() -> None:
+        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step}
+        state |= {"spent": time.monotonic() - started, "cpu": time.process_time() - cpu_started}
+        torch.save(state, checkpoint.with_suffix(".new"))
+        checkpoint.with_suffix(".new").replace(checkpoint)
+
     written, smooth = time.monotonic(), None
     bar = tqdm(total=args.steps, initial=step, desc="tiny base", mininterval=10)
     model.train()
@@ -183,18 +190,15 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
             raise RuntimeError(f"the loss is {loss.item()} at step {step}; start again with another --seed")
         if time.monotonic() - written > 60 * args.checkpoint_minutes:
             written = time.monotonic()
-            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step, "spent": written - started}
-            torch.save(state, checkpoint.with_suffix(".new"))
-            checkpoint.with_suffix(".new").replace(checkpoint)
+            keep()
     bar.close()
     if smooth is None:
         raise ValueError(f"nothing is left to do: the checkpoint is at step {step} of {args.steps}; raise --steps or --minutes")
-    spent = time.monotonic() - started
-    cpu = round(time.process_time() / 60, 1)  # of this process only, whatever else the machine did
+    keep()
     record = {
         "steps": step,
-        "minutes": round(spent / 60, 1),
-        "cpu_minutes": cpu,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "cpu_minutes": round((time.process_time() - cpu_started) / 60, 1),  # of this process only, whatever else the machine did
         "stopped_by": "steps" if step >= args.steps else "minutes",
         "loss": round(smooth, 4),
     }
@@ -231,11 +235,17 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, output: Pa
     (output / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def sources_digest() -> str:
+    """One digest of what the weights are made from and by, CLINC150 apart: the scripts of this folder and its data."""
+    names = ("build.py", "synthesis.py", "tools.jsonl", "phrases.jsonl", "intents.jsonl")
+    return hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in names)).hexdigest()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clinc", required=True, help="CLINC150's training rows as JSONL ({request, intent}), or `hub` to download them")
     parser.add_argument("--minutes", type=float, default=85, help="stop after this long (default 85)")
-    parser.add_argument("--steps", type=int, default=6000, help="stop after this many steps (default 6000)")
+    parser.add_argument("--steps", type=int, default=12000, help="stop after this many steps (default 12000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --work")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
@@ -256,6 +266,7 @@ def main() -> None:
         "held_out_intents": HELD_OUT_INTENTS,
         "parameters": model.num_parameters(),
         "seed": args.seed,
+        "sources_sha256": sources_digest(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {'CUDA' if torch.cuda.is_available() else 'CPU'}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
         "date": datetime.date.today().isoformat(),
