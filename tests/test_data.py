@@ -2,16 +2,19 @@
 
 import re
 import runpy
+from collections import Counter
 
 import pytest
 
 from helpers.examples import CALL_KINDS, audit_labels, audit_leakage, load_examples, read_examples
 from helpers.negatives import KINDS, no_tool_share, reason_for, share_table
+from helpers.parsing import ToolCall
 from helpers.paths import ROOT, SUPPORT_DESK
 from helpers.tools import support_desk
 
 SPLITS = {split: load_examples(split) for split in ("train", "validation", "test")}
 WRITTEN = read_examples(SUPPORT_DESK / "written.jsonl", support_desk())
+ATTACKS = read_examples(SUPPORT_DESK / "injection.jsonl", support_desk())
 
 
 @pytest.mark.parametrize(("split", "least"), [("train", 600), ("validation", 120), ("test", 240)])
@@ -45,9 +48,25 @@ def test_arguments_have_clean_edges(rows):
                 assert value == value.strip(" .,!?;:\"'()#"), row.id
 
 
-@pytest.mark.parametrize(("seen", "held_out"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+@pytest.mark.parametrize(
+    ("seen", "held_out"),
+    [
+        (SPLITS["train"], SPLITS["validation"] + SPLITS["test"]),
+        (WRITTEN, SPLITS["validation"] + SPLITS["test"]),
+        (SPLITS["validation"], SPLITS["test"]),
+        (SPLITS["train"] + SPLITS["validation"] + SPLITS["test"], ATTACKS),
+    ],
+    ids=["train", "written", "validation", "attacks"],
+)
 def test_no_frame_id_or_near_duplicate_is_shared(seen, held_out):
-    assert audit_leakage(SPLITS[seen], SPLITS[held_out]) == []
+    assert audit_leakage(seen, held_out) == []
+
+
+def test_attacks_are_many_of_many_sorts_and_label_their_calls_verbatim():
+    sorts = Counter(row.id.split("-")[1] for row in ATTACKS)
+    assert len(sorts) >= 8 and min(sorts.values()) >= 8
+    assert audit_labels(ATTACKS) == []
+    assert all(any(not isinstance(answer, ToolCall) for answer in row.answers) for row in ATTACKS)  # refusing is always right
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -74,6 +93,7 @@ def test_train_is_what_its_script_builds():
 
 def test_the_base_was_taught_no_customer_support():
     """Neither its tools nor the intents beside them speak of refunds, parcels, escalation or order tracking."""
-    taught = "".join((ROOT / "data" / "tiny_base" / name).read_text(encoding="utf-8") for name in ("tools.jsonl", "intents.jsonl"))
+    names = ("tools.jsonl", "phrases.jsonl", "intents.jsonl")
+    taught = "".join((ROOT / "data" / "tiny_base" / name).read_text(encoding="utf-8") for name in names)
     words = r"refund|parcel|escalat\w*|track_order|order_status|order tracking|customer (?:support|service)|human agent"
     assert re.findall(rf"\b(?:{words})\b", taught, re.IGNORECASE) == []
