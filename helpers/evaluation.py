@@ -1,6 +1,5 @@
 """How good: the four numbers, the companions without which they can be gamed, and paired comparison of two routers."""
 
-import csv
 import json
 import math
 from collections import Counter
@@ -13,72 +12,14 @@ import numpy as np
 from scipy.stats import binomtest
 
 from helpers.examples import Example
-from helpers.parsing import Decision, InvalidOutput, NoTool, ToolCall, parse_tool_call, same_json
-from helpers.tools import NO_TOOL, Toolset
+from helpers.outcomes import OUTCOMES, Rate, ScoredRow, read_rows, write_rows
+from helpers.parsing import ToolCall, parse_tool_call
+from helpers.tools import Toolset
 
 FOUR = ("valid_tool_call_rate", "tool_name_accuracy", "argument_match_accuracy", "false_tool_call_rate")
 COMPANIONS = ("false_calls_on_no_tool", "missed_calls", "exact_accuracy", "silent_error_rate", "detectable_error_rate")
 LOWER_IS_BETTER = {"false_tool_call_rate", "false_calls_on_no_tool", "missed_calls", "silent_error_rate", "detectable_error_rate"}
-OUTCOMES = ("right call", "right no_tool", "wrong arguments", "wrong tool", "false call", "missed call", "invalid")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """`hits` of `of`; `value` is in [0, 1], or nan when there was nothing to count."""
-
-    hits: int
-    of: int
-
-    @property
-    def value(self) -> float:
-        return self.hits / self.of if self.of else math.nan
-
-    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Wilson's score interval (E. B. Wilson, 1927); (0, 1) when there was nothing to count."""
-        if not self.of:
-            return 0.0, 1.0
-        found = binomtest(self.hits, self.of).proportion_ci(confidence, method="wilson")
-        return float(found.low), float(found.high)
-
-    def to_dict(self) -> dict:
-        return {"hits": self.hits, "of": self.of, "value": self.value if self.of else None, "interval": list(self.interval())}
-
-    def __str__(self) -> str:
-        low, high = self.interval()
-        return f"{self.value:.3f} [{low:.2f}, {high:.2f}] {self.hits}/{self.of}" if self.of else "– (none)"
-
-
-@dataclass(frozen=True)
-class ScoredRow:
-    """One row with what the router wrote, what that decides, and how it ended (one of `OUTCOMES`)."""
-
-    example: Example
-    output: str
-    decision: Decision
-
-    @cached_property
-    def tools(self) -> set[str]:
-        """Tools that are right for this row."""
-        return {answer.tool for answer in self.example.answers}
-
-    @cached_property
-    def right(self) -> bool:
-        """Whether the whole decision is right: tool and arguments for a call; for no_tool the reason is free."""
-        return any(_same(self.decision, answer) for answer in self.example.answers)
-
-    @cached_property
-    def outcome(self) -> str:
-        match self.decision:
-            case InvalidOutput():
-                return "invalid"
-            case NoTool():
-                return "right no_tool" if self.right else "missed call"
-            case ToolCall(tool, _):
-                if self.right:
-                    return "right call"
-                if not self.example.is_call:
-                    return "false call"
-                return "wrong arguments" if tool in self.tools else "wrong tool"
+LENGTHS = {"up to 12 words": 12, "13 to 30 words": 30, "over 30 words": math.inf}
 
 
 @dataclass(frozen=True)
@@ -158,6 +99,23 @@ class FourNumberReport:
     def per_kind(self) -> dict[str, "FourNumberReport"]:
         return self.by(lambda example: example.kind)
 
+    def per_difficulty(self) -> dict[str, "FourNumberReport"]:
+        """By length of the request: a measure of difficulty that needs no label, from LENGTHS, the shortest first."""
+
+        def length(example: Example) -> str:
+            return next(name for name, words in LENGTHS.items() if len(example.request.split()) <= words)
+
+        found = self.by(length)
+        return {name: found[name] for name in LENGTHS if name in found}
+
+    @cached_property
+    def details(self) -> dict[str, dict[str, int]]:
+        """Rows per outcome and detail: which problem made outputs invalid, which tools were confused, which arguments were wrong."""
+        counts: dict[str, Counter] = {outcome: Counter() for outcome in OUTCOMES}
+        for row in self.rows:
+            counts[row.outcome][row.detail] += 1
+        return {outcome: dict(counter.most_common()) for outcome, counter in counts.items()}
+
     def confusion(self) -> dict[tuple[str, str], int]:
         """Rows per (gold tool, decided tool); an output that does not parse is decided `invalid`."""
         return dict(Counter((row.example.target.tool, row.decision.tool or "invalid") for row in self.rows))
@@ -179,16 +137,12 @@ class FourNumberReport:
             "n": len(self.rows),
             "rates": {name: rate.to_dict() for name, rate in self.rates.items()},
             "outcomes": self.outcomes,
+            "details": self.details,
         }
 
     def write_rows(self, path: Path | str) -> None:
-        """Every row as CSV: id, kind, request, raw output, gold, outcome."""
-        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "kind", "request", "output", "gold", "outcome"])
-            for row in self.rows:
-                example = row.example
-                writer.writerow([example.id, example.kind, example.request, row.output, example.answers[0].to_json(), row.outcome])
+        """Every row with its output and how it ended, as .csv or .jsonl; `read_report` loads it again."""
+        write_rows(self.rows, path)
 
     def __str__(self) -> str:
         return table([self])
@@ -205,6 +159,14 @@ def score(outputs: Sequence[str], examples: Sequence[Example], toolset: Toolset,
     if len(outputs) != len(examples) or not examples:
         raise ValueError(f"one output is needed for each example and at least one of both; got {len(outputs)} and {len(examples)}")
     rows = [ScoredRow(e, text, parse_tool_call(text, toolset)) for e, text in zip(examples, outputs, strict=True)]
+    return FourNumberReport(tuple(rows), name)
+
+
+def read_report(path: Path | str, toolset: Toolset, name: str = "router") -> FourNumberReport:
+    """The report on rows that `FourNumberReport.write_rows` left, judged afresh. Raises ValueError when there are none."""
+    rows = read_rows(path, toolset)
+    if not rows:
+        raise ValueError(f"{path} holds no rows")
     return FourNumberReport(tuple(rows), name)
 
 
@@ -255,7 +217,9 @@ class Difference:
 
 
 def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: int = 2000) -> dict[str, Difference]:
-    """Paired differences from `a` to `b` in validity, tool name and exactness: bootstrap interval (95%) and McNemar's exact p.
+    """Paired differences from `a` to `b` in validity, tool name, exactness, silent errors and false calls, as shares of all rows.
+
+    Each with a bootstrap interval (95%) over rows and the exact p of McNemar's test (1947).
 
     Raises ValueError unless both scored the same rows in the same order.
     """
@@ -265,6 +229,8 @@ def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: 
         "valid_tool_call_rate": lambda row: row.outcome != "invalid",
         "tool_name_accuracy": lambda row: row.decision.tool in row.tools,
         "exact_accuracy": lambda row: row.right,
+        "silent_error_rate": lambda row: row.outcome != "invalid" and not row.right,
+        "false_tool_call_rate": lambda row: row.outcome == "false call",
     }
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(a.rows), (resamples, len(a.rows)))
@@ -276,12 +242,6 @@ def compare(a: FourNumberReport, b: FourNumberReport, seed: int = 0, resamples: 
         low, high = np.quantile(change[picks].mean(axis=1), [0.025, 0.975])
         found[name] = Difference(name, float(change.mean()), (float(low), float(high)), gained, lost, p)
     return found
-
-
-def _same(decision: Decision, answer: ToolCall | NoTool) -> bool:
-    if isinstance(answer, NoTool):
-        return decision.tool == NO_TOOL
-    return isinstance(decision, ToolCall) and decision.tool == answer.tool and same_json(decision.arguments, answer.arguments)
 
 
 def write_json(report: FourNumberReport, path: Path | str) -> None:

@@ -1,6 +1,5 @@
 """The four numbers and their companions, counted by hand on small sets; intervals, outcomes and comparisons against outside oracles."""
 
-import csv
 import json
 import math
 
@@ -18,6 +17,7 @@ from helpers.evaluation import (
     Rate,
     breakdown,
     compare,
+    read_report,
     score,
     table,
     write_json,
@@ -345,26 +345,46 @@ def test_to_dict_is_strict_json_with_null_for_a_rate_of_nothing(tmp_path):
     assert data["outcomes"] == dict(zip(OUTCOMES, (0, 3, 0, 0, 0, 7, 0), strict=True))
 
 
-def test_write_rows_keeps_every_row_as_it_was(tmp_path):
-    awkward = 'no "quotes", a comma,\na line break and é 🙂'
-    report = score([awkward, *OUTPUTS[1:]], EXAMPLES, DESK)
-    report.write_rows(tmp_path / "rows.csv")
-    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 10
-    assert rows[0] == {
-        "id": "1",
-        "kind": "direct",
-        "request": "request 1",
-        "output": awkward,
-        "gold": '{"tool":"track_order","arguments":{"order_id":"A-1"}}',
-        "outcome": "invalid",
+def test_rows_come_back_as_they_were(tmp_path):
+    report = score(OUTPUTS, EXAMPLES, DESK, "trial")
+    for name in ("rows.csv", "rows.jsonl"):
+        report.write_rows(tmp_path / name)
+        assert read_report(tmp_path / name, DESK, "trial") == report
+
+
+def test_a_file_without_rows_is_no_report(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("")
+    with pytest.raises(ValueError, match="holds no rows"):
+        read_report(tmp_path / "rows.jsonl", DESK)
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def test_details_say_what_exactly_was_wrong_and_add_up():
+    report = score(OUTPUTS, EXAMPLES, DESK)
+    assert report.details == {
+        "right call": {"": 3},
+        "right no_tool": {"": 1},
+        "wrong arguments": {"order_id wrong": 1},
+        "wrong tool": {"track_order for request_refund": 1},
+        "false call": {"track_order": 1},
+        "missed call": {"request_refund": 1},
+        "invalid": {"not_json": 1, "bad_arguments": 1},
     }
-    assert [row["outcome"] for row in rows[1:]] == [outcome for _, _, outcome in SET[1:]]
+    assert {outcome: sum(counts.values()) for outcome, counts in report.details.items()} == report.outcomes
 
 
-def test_write_rows_takes_any_output_that_can_be_scored(tmp_path):
-    score(["\ud800"], EXAMPLES[:1], DESK).write_rows(tmp_path / "rows.csv")
+def test_difficulty_is_the_length_of_the_request():
+    rows = [
+        Example.model_validate({"id": str(n), "request": "word " * n, "target": REFUSAL, "kind": "chitchat"}) for n in (1, 12, 13, 30, 31)
+    ]
+    found = score([json.dumps(REFUSAL)] * 5, rows, DESK).per_difficulty()
+    assert {name: [row.example.id for row in part.rows] for name, part in found.items()} == {
+        "up to 12 words": ["1", "12"],
+        "13 to 30 words": ["13", "30"],
+        "over 30 words": ["31"],
+    }
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------
@@ -405,6 +425,8 @@ def test_each_question_is_asked_of_its_own():
         "valid_tool_call_rate": (10, 0),
         "tool_name_accuracy": (20, 0),
         "exact_accuracy": (10, 0),
+        "silent_error_rate": (10, 10),
+        "false_tool_call_rate": (0, 0),
     }
 
 
