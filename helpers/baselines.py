@@ -1,4 +1,4 @@
-"""What a model must beat: a router that never calls, and one made of rules. Both map requests to outputs like `Router.generate`."""
+"""What a model must beat: routers that never call, always call, or follow rules. All map requests to outputs like `Router.generate`."""
 
 import re
 from collections.abc import Sequence
@@ -19,6 +19,15 @@ def always_no_tool(requests: Sequence[str]) -> list[str]:
     return [NoTool("never calls").to_json() for _ in requests]
 
 
+def always_call(requests: Sequence[str]) -> list[str]:
+    """The router without a no-tool path: refunds what says refund or has a reason, tracks every other id, escalates all the rest.
+
+    >>> always_call(["My blender B-77 broke"])
+    ['{"tool":"request_refund","arguments":{"order_id":"B-77","reason":"My blender B-77 broke"}}']
+    """
+    return [_call(request) for request in requests]
+
+
 def keyword_router(requests: Sequence[str]) -> list[str]:
     """Rules and regular expressions: a keyword picks the tool, the first token with two digits is the id, and what follows
     `because`, `about` or punctuation is the reason.
@@ -27,6 +36,14 @@ def keyword_router(requests: Sequence[str]) -> list[str]:
     ['{"tool":"track_order","arguments":{"order_id":"ORD-1234"}}']
     """
     return [_route(request) for request in requests]
+
+
+def _call(request: str) -> str:
+    request = request[:MAX_READ].encode("utf-8", "replace").decode().strip() or "nothing was said"
+    found = _ID.search(request)
+    if found and (_REFUND.search(request) or not _TRACK.search(request)):
+        return ToolCall("request_refund", {"order_id": found[1], "reason": _reason(request, found[1]) or request}).to_json()
+    return ToolCall("track_order", {"order_id": found[1]}).to_json() if found else ToolCall("escalate", {"reason": request}).to_json()
 
 
 def _route(request: str) -> str:

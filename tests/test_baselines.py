@@ -1,4 +1,4 @@
-"""The two routers that a model must beat: their shape, the rules on literal requests, and outputs that are legal for any request."""
+"""The three routers that a model must beat: their shape, the rules on literal requests, and outputs that are legal for any request."""
 
 import json
 
@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.baselines import always_no_tool, keyword_router
+from helpers.baselines import always_call, always_no_tool, keyword_router
 from helpers.evaluation import Rate, score
 from helpers.examples import load_examples
 from helpers.parsing import InvalidOutput, NoTool, ToolCall, parse_tool_call
 from helpers.tools import support_desk
 
 DESK = support_desk()
-BASELINES = [always_no_tool, keyword_router]
+BASELINES = [always_no_tool, always_call, keyword_router]
 
 
 def decide(request):
@@ -109,3 +109,14 @@ def test_outputs_on_the_test_split_are_legal_and_some_are_right():
     assert report.valid_tool_call_rate.value == 1.0
     assert 0.2 < report.exact_accuracy.value < 0.8
     assert all(report.outcomes[outcome] for outcome in ("right call", "right no_tool", "false call", "missed call"))
+
+
+def test_always_call_calls_whatever_is_said():
+    toolset = support_desk()
+    said = ["hello", "", "Where is A-12?", "no refund for B-34 please", "\ud800", " " * 30, "x" * 5000]
+    decisions = [parse_tool_call(output, toolset) for output in always_call(said)]
+    assert [decision.tool for decision in decisions] == [
+        "escalate", "escalate", "track_order", "request_refund", "escalate", "escalate", "escalate",
+    ]  # fmt: skip
+    report = score(always_call([example.request for example in load_examples("test")]), load_examples("test"), toolset)
+    assert (report.valid_tool_call_rate.value, report.missed_calls.value, report.false_calls_on_no_tool.value) == (1.0, 0.0, 1.0)
