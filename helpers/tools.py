@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -21,7 +21,8 @@ _SHORT_TYPES = {"string": "str", "integer": "int", "number": "float", "boolean":
 class Tool(BaseModel):
     """Base class of every tool: the class name gives the tool's name, the docstring its description, the fields its arguments.
 
-    Types are strict (`"5"` is no integer) and extra arguments are refused.
+    Types are strict (`"5"` is no integer) and extra arguments are refused. `irreversible` is for the code that calls, which asks
+    before a call that cannot be taken back; the model does not see it.
 
     >>> class SetTimer(Tool):
     ...     "Start a countdown."
@@ -31,6 +32,7 @@ class Tool(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    irreversible: ClassVar[bool] = False
 
     @classmethod
     def tool_name(cls) -> str:
@@ -47,6 +49,8 @@ class TrackOrder(Tool):
 class RequestRefund(Tool):
     """File a refund for an order."""
 
+    irreversible: ClassVar[bool] = True  # money that is paid out does not come back by itself
+
     order_id: str
     reason: str
 
@@ -59,12 +63,16 @@ class Escalate(Tool):
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """One catalogue entry: `parameters` is a JSON Schema of type object; `model` is there for tools declared in Python."""
+    """One catalogue entry: `parameters` is a JSON Schema of type object; `model` is there for tools declared in Python.
+
+    `irreversible`: a call cannot be taken back, so it needs a yes first.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
     model: type[Tool] | None = None
+    irreversible: bool = False
 
     def signature(self) -> str:
         """The catalogue line, for example `track_order(order_id: str): Get the status of an order.`"""
@@ -105,16 +113,24 @@ class Toolset:
                 raise ValueError(f"Toolset takes subclasses of helpers.tools.Tool, got {tool!r}")
             if not (tool.__doc__ or "").strip():
                 raise ValueError(f"tool {tool.__name__} has no docstring: the model reads it as the tool's description")
-        self._fill(ToolSpec(t.tool_name(), " ".join(t.__doc__.split()), _plain(t.model_json_schema()), t) for t in tools)
+        self._fill(ToolSpec(t.tool_name(), " ".join(t.__doc__.split()), _plain(t.model_json_schema()), t, t.irreversible) for t in tools)
 
     @classmethod
     def from_openai(cls, tools: Iterable[Mapping[str, Any]]) -> Self:
-        """A catalogue from OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`."""
+        """A catalogue from OpenAI's form: `{"type": "function", "function": {"name", "description", "parameters"}}`.
+
+        The form has no word for a call that cannot be taken back: none of its tools is `irreversible`.
+        """
         return cls._from_dicts([t.get("function") if isinstance(t, Mapping) else t for t in tools], "parameters", "OpenAI tool")
 
     @classmethod
     def from_mcp(cls, tools: Iterable[Mapping[str, Any]]) -> Self:
-        """A catalogue from the Model Context Protocol's form: `{"name", "description", "inputSchema"}`."""
+        """A catalogue from the Model Context Protocol's form: `{"name", "description", "inputSchema"}`.
+
+        A tool is `irreversible` when its `annotations.destructiveHint` is true (`ToolAnnotations` in the specification's schema,
+        revision 2025-06-18). The specification presumes true where the hint is missing, and calls every hint of a server that is
+        not trusted untrusted; here a missing hint sets nothing: read the list before you let anything call from it.
+        """
         return cls._from_dicts(list(tools), "inputSchema", "MCP tool")
 
     @classmethod
@@ -134,7 +150,15 @@ class Toolset:
                 raise ValueError(f"{form} {tool['name']!r}: {schema_key} is not valid JSON Schema: {error.message}") from None
             if schema.get("type") != "object":
                 raise ValueError(f"{form} {tool['name']!r}: {schema_key} must have type object, got {schema.get('type')!r}")
-            specs.append(ToolSpec(tool["name"], " ".join(str(tool.get("description", "")).split()), _plain(schema)))
+            hints = tool.get("annotations") if form == "MCP tool" else None
+            irreversible = isinstance(hints, Mapping) and hints.get("destructiveHint") is True
+            description = " ".join(str(tool.get("description", "")).split())
+            specs.append(ToolSpec(tool["name"], description, _plain(schema), irreversible=irreversible))
+        return cls.from_specs(specs)
+
+    @classmethod
+    def from_specs(cls, specs: Iterable[ToolSpec]) -> Self:
+        """A catalogue from another's entries: fewer of them, in another order, or several catalogues joined."""
         toolset = cls.__new__(cls)
         toolset._fill(specs)
         return toolset

@@ -450,6 +450,57 @@ def test_the_output_schema_refuses_everything_else(output):
     assert not Draft202012Validator(DESK.output_schema()).is_valid(output)
 
 
+# --- calls that cannot be taken back ------------------------------------------------------------------------------------
+
+
+def test_of_the_support_desk_only_a_refund_is_irreversible():
+    assert {name: DESK[name].irreversible for name in DESK.names} == {"track_order": False, "request_refund": True, "escalate": False}
+
+
+def test_the_flag_stands_in_the_entry_and_nowhere_that_a_model_or_another_system_reads():
+    class SetTimerForGood(SetTimer):
+        """Start a countdown."""
+
+        irreversible = True
+
+    for_good = Toolset(SetTimerForGood)
+    assert for_good["set_timer_for_good"].irreversible and not Toolset(SetTimer)["set_timer"].irreversible
+    for published in (for_good.system_prompt(), json.dumps(for_good.openai_tools()), json.dumps(for_good.output_schema())):
+        assert "irreversible" not in published
+    assert list(for_good["set_timer_for_good"].parameters["properties"]) == ["minutes", "label", "tone", "laps"]
+
+
+def test_the_flag_goes_with_the_entry_into_another_catalogue():
+    fewer = Toolset.from_specs([DESK["request_refund"], DESK["escalate"]])
+    assert [fewer[name].irreversible for name in fewer.names] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "irreversible"),
+    [
+        ({"destructiveHint": True}, True),
+        ({"destructiveHint": True, "idempotentHint": True, "title": "Delete"}, True),
+        ({"destructiveHint": False}, False),
+        ({"destructiveHint": "true"}, False),
+        ({"readOnlyHint": True}, False),
+        ({}, False),
+        (None, False),
+        ("destructiveHint", False),
+    ],
+)
+def test_an_mcp_tool_is_irreversible_when_its_destructive_hint_is_true(annotations, irreversible):
+    tool = {"name": "f", "inputSchema": NOTE, "annotations": annotations}
+    assert Toolset.from_mcp([tool, {"name": "g"}])["f"].irreversible is irreversible
+    assert Toolset.from_mcp([tool, {"name": "g"}])["g"].irreversible is False
+
+
+def test_an_openai_tool_is_never_irreversible():
+    tool = openai_tool(NOTE)
+    tool["annotations"] = tool["function"]["annotations"] = {"destructiveHint": True}
+    assert Toolset.from_openai([tool])["f"].irreversible is False
+    assert Toolset.from_openai(DESK.openai_tools())["request_refund"].irreversible is False
+
+
 def test_the_tools_module_and_its_neighbours_do_not_load_torch():
     code = "import sys, helpers.negatives; sys.exit(sum(name in sys.modules for name in ('torch', 'transformers', 'datasets')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
