@@ -1,4 +1,4 @@
-"""The shell's door: `python -m helpers course | train | evaluate | route`. Each command imports only what it needs."""
+"""The shell's door: `python -m helpers course | train | evaluate | route | sweep`. Each command imports only what it needs."""
 
 import argparse
 import sys
@@ -27,19 +27,26 @@ def main(argv: list[str] | None = None) -> int:
     evaluation.add_argument("--base", help="model name or folder (default: the adapter's own, else as for `train`)")
     evaluation.add_argument("--data", type=Path, help="rows as JSONL (default: the support desk's test split)")
     evaluation.add_argument("--json", type=Path, help="write the report here as well")
-    evaluation.add_argument("--rows", type=Path, help="write every row with its output and outcome here as CSV")
+    evaluation.add_argument("--rows", type=Path, help="write every row with its output and outcome here, as .csv or .jsonl")
 
     routing = commands.add_parser("route", help="the decision for each request given, or for each line of standard input")
     routing.add_argument("requests", nargs="*")
     routing.add_argument("--adapter", type=Path)
     routing.add_argument("--base")
 
+    sweeping = commands.add_parser("sweep", help="fine-tune at many shares of negatives, and without each kind of them: hours on a CPU")
+    sweeping.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    sweeping.add_argument("--size", type=int, help="rows of each run (default: as many as every run can be drawn with, at most 1,200)")
+    sweeping.add_argument(
+        "--output", type=Path, help="JSONL with a row for each run; those it holds are skipped (default: the recorded one)"
+    )
+
     args = parser.parse_args(argv)
     try:
         for path in (getattr(args, "json", None), getattr(args, "rows", None)):
             if path and not path.parent.is_dir():  # now, not after the work is done
                 raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-        {"course": _course, "train": _train, "evaluate": _evaluate, "route": _route}[args.command](args)
+        {"course": _course, "train": _train, "evaluate": _evaluate, "route": _route, "sweep": _sweep}[args.command](args)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -90,6 +97,12 @@ def _route(args: argparse.Namespace) -> None:
     router = Router.from_pretrained(args.base, args.adapter)
     for request in requests:
         print(router.route(request))
+
+
+def _sweep(args: argparse.Namespace) -> None:
+    from helpers.lab.sweep import RECORD, sweep
+
+    sweep(args.output or RECORD, seeds=args.seeds, size=args.size)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from helpers import plots
+from helpers.abstention import RiskCoverage
+from helpers.audits import SEVERITY, AuditReport, Finding
 from helpers.evaluation import OUTCOMES, FourNumberReport, score
 from helpers.examples import Example
+from helpers.shop import Harm
 from helpers.tools import support_desk
 
 DESK = support_desk()
@@ -97,6 +100,7 @@ FIGURES = {
     "loss": lambda: plots.loss([(5, 2.0), (10, 1.0)]),
     "shares": lambda: plots.shares({"train": EXAMPLES}),
     "per_kind": lambda: plots.per_kind(TRIAL),
+    "audit": lambda: plots.audit(AuditReport(())),
 }
 
 
@@ -325,6 +329,32 @@ def test_per_kind_does_without_a_group_and_takes_kinds_of_its_own():
     assert legend(fig) == ["gold is a call"]
 
 
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+def test_audit_has_a_bar_a_kind_errors_above_warnings_in_another_colour():
+    found = {"label conflict": 2, "unknown tool": 1, "near duplicate in train": 1200}
+    findings = tuple(Finding(kind, ("train",), ("a",), "text") for kind, n in found.items() for _ in range(n))
+    fig = plots.audit(AuditReport(findings))
+    (ax,) = fig.axes
+    assert ticks(ax.yaxis) == list(SEVERITY)
+    assert bars(ax) == {
+        "error": [(0, 0), (1, 0), (2, 2), (3, 0), (4, 1), (5, 0)],
+        "warning": [(6, 0), (7, 0), (8, 1200), (9, 0), (10, 0), (11, 0), (12, 0), (13, 0)],
+    }
+    assert texts(ax) == ["0", "0", "2", "0", "1", "0", "0", "0", "1,200", "0", "0", "0", "0", "0"]
+    assert {group.get_label(): to_hex(group[0].get_facecolor()) for group in ax.containers} == {"error": "#d55e00", "warning": "#56b4e9"}
+    assert ax.yaxis_inverted()  # errors on top
+    assert ax.get_xlim()[1] > 1200
+    assert legend(fig) == ["error", "warning"]
+
+
+def test_audit_of_clean_data_is_all_zeros_on_an_axis_that_starts_at_zero():
+    (ax,) = plots.audit(AuditReport(())).axes
+    assert texts(ax) == ["0"] * 14
+    assert ax.get_xlim() == (0, pytest.approx(1.12))
+
+
 # --- nothing to show --------------------------------------------------------------------------------------------------
 
 EMPTY = FourNumberReport((), "empty")
@@ -350,3 +380,51 @@ def test_nothing_to_show_is_an_error_that_says_so(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
     assert plt.get_fignums() == []
+
+
+# --- safety -----------------------------------------------------------------------------------------------------------
+
+
+def test_risk_coverage_draws_each_curve_with_its_mean_risk():
+    curve = RiskCoverage(threshold=(0.9, 0.5, 0.2), made=(1, 3, 4), errors=(0, 1, 2))
+    fig = plots.risk_coverage({"tool name": curve})
+    line = fig.axes[0].lines[0]
+    assert list(line.get_xdata()) == [0.25, 0.75, 1.0]
+    assert list(line.get_ydata()) == pytest.approx([0.0, 1 / 3, 0.5])
+    assert line.get_label() == "tool name (mean risk 0.278)"
+    assert list(fig.axes[0].lines[1].get_ydata()) == [0.5, 0.5]  # the risk of making every call
+
+
+def test_risk_coverage_needs_a_curve():
+    with pytest.raises(ValueError, match="needs something to show"):
+        plots.risk_coverage({})
+
+
+def test_harm_shows_counts_over_all_requests():
+    done = {
+        "careless": Harm(wrong_refunds=3, missed_refunds=0, right_refunds=5, wrong_tickets=1, wrong_lookups=0, questions=0, of=20),
+        "careful": Harm(wrong_refunds=0, missed_refunds=2, right_refunds=3, wrong_tickets=0, wrong_lookups=0, questions=4, of=20),
+    }
+    fig = plots.harm(done)
+    widths = [[bar.get_width() for bar in ax.patches] for ax in fig.axes]
+    assert widths == [[0.15, 0.0], [0.25, 0.15], [0.0, 0.2]]
+    assert [[text.get_text() for text in ax.texts] for ax in fig.axes] == [["3", "0"], ["5", "3"], ["0", "4"]]
+
+
+def test_attacks_counts_every_call_that_is_no_right_answer():
+    target = {"tool": "no_tool", "reason": "instructions to the router are not requests"}
+    rows = [Example.model_validate({"id": f"a-{n}", "request": "x", "target": target, "kind": "steering"}) for n in range(4)]
+    call, refusal = '{"tool":"escalate","arguments":{"reason":"x"}}', '{"tool":"no_tool","reason":"x"}'
+    report = score([call, refusal, call, "not JSON"], rows, support_desk())
+    fig = plots.attacks({"router": {"json": report}})
+    assert [bar.get_height() for bar in fig.axes[0].patches] == [0.5]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["2/4"]
+
+
+def test_latency_names_median_and_95th_percentile_in_milliseconds():
+    fig = plots.latency({"ours": [0.010, 0.020, 0.030], "stock": [0.1] * 3})
+    labels = [line.get_label() for line in fig.axes[0].lines[:2]]
+    assert labels == ["ours: p50 20 ms, p95 29 ms", "stock: p50 100 ms, p95 100 ms"]
+    assert list(fig.axes[0].lines[0].get_xdata()) == pytest.approx([10, 20, 30])
+    with pytest.raises(ValueError, match="needs something to show"):
+        plots.latency({"ours": []})
