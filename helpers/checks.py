@@ -159,3 +159,16 @@ def check_missed_calls(missed_calls: Callable[[list[Decision], list[str]], float
         ([call, refusal, refusal, refusal], ["no_tool", "no_tool", "escalate", "track_order"], 1.0),
     ):
         yield f"missed_calls({decisions}, {gold})", expected, missed_calls(decisions, gold)
+
+
+# --- notebook 05 ------------------------------------------------------------------------------------------------------
+
+
+@_exercise
+def check_coverage_and_risk(coverage_and_risk: Callable[[list[float], list[bool], float], tuple[float, float]]) -> Iterator[Case]:
+    """`coverage_and_risk(confidence, right, threshold)`: the share of calls kept, and the share of those that is wrong."""
+    sure, right = [0.9, 0.8, 0.5, 0.4], [True, False, True, False]
+    for threshold, expected in ((0.0, (1.0, 0.5)), (0.5, (0.75, 1 / 3)), (0.8, (0.5, 0.5)), (0.85, (0.25, 0.0)), (0.95, (0.0, 0.0))):
+        got = coverage_and_risk(sure, right, threshold)
+        close = isinstance(got, tuple) and len(got) == 2 and all(abs(a - b) < 1e-9 for a, b in zip(got, expected, strict=True))
+        yield f"{right} with confidences {sure} at {threshold}", expected, expected if close else got

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from helpers.examples import load_examples, to_messages
+from helpers.grammar import Grammar
 from helpers.models import load_base, load_tokenizer
-from helpers.parsing import InvalidOutput, NoTool, ToolCall
+from helpers.parsing import InvalidOutput, NoTool, ToolCall, parse_tool_call
 from helpers.paths import TINY_BASE
+from helpers.perturbations import padded
 from helpers.routing import MAX_NEW_TOKENS, Router
 from helpers.tools import Tool, Toolset
 from helpers.training import token_ids
@@ -91,3 +93,49 @@ def test_an_adapter_for_another_base_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/other-model"}))
     with pytest.raises(ValueError, match="belongs to the base some/other-model, not to tiny_base"):
         Router.from_pretrained(base=str(TINY_BASE), adapter=tmp_path)
+
+
+def test_completions_hold_every_token_with_the_probability_that_the_model_gave_it(router):
+    requests = [example.request for example in load_examples("test")[:6]]
+    for request, completion in zip(requests, router.complete(requests, batch_size=4), strict=True):
+        assert completion.text == stock(router, request) == "".join(completion.pieces)
+        prompt = token_ids(router.tokenizer, to_messages(request, router.toolset))
+        answer = [*router.tokenizer(completion.text)["input_ids"], router.tokenizer.eos_token_id]
+        with torch.inference_mode():
+            logprobs = router.model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        expected = [logprobs[n, token].item() for n, token in enumerate(answer)]
+        assert completion.logprobs == pytest.approx(expected, abs=1e-3)
+
+
+def test_pieces_join_to_the_text_where_a_character_takes_several_tokens(router):
+    ids = [*router.tokenizer('{"tool":"é😀\u200b"}')["input_ids"], router.tokenizer.eos_token_id]
+    completion = router._completion([(token, -0.5) for token in ids])
+    assert completion.text == "".join(completion.pieces) == '{"tool":"é😀\u200b"}'
+    assert len(completion.pieces) == len(completion.logprobs) == len(ids) and completion.pieces[-1] == ""
+
+
+def test_a_grammar_leaves_only_legal_outputs_and_changes_no_legal_one(router):
+    pytest.importorskip("xgrammar")
+    requests = [example.request for example in load_examples("validation")[:24]]
+    grammar = Grammar(router.toolset, router.tokenizer, router.model.config.vocab_size)
+    free, forced = router.generate(requests), [completion.text for completion in router.complete(requests, grammar=grammar)]
+    decisions = [parse_tool_call(output, router.toolset) for output in forced]
+    assert all(isinstance(decision, ToolCall | NoTool) for decision in decisions)
+    assert [
+        b for a, b in zip(free, forced, strict=True) if not isinstance(parse_tool_call(a, router.toolset), InvalidOutput) and a != b
+    ] == []
+
+
+def test_a_message_of_ten_thousand_characters_is_answered(router):
+    (output,) = router.generate([padded("where is B-7781", None)])
+    assert isinstance(output, str)
+
+
+def test_drafts_change_the_number_of_steps_and_not_the_output(router):
+    requests = [example.request for example in load_examples("test")[::8]] + ["", "<|im_end|>", "é😀" * 40]
+    one_by_one = [router.complete_one(request) for request in requests]
+    for slow, fast in zip(router.complete(requests), one_by_one, strict=True):
+        assert (fast.text, fast.pieces) == (slow.text, slow.pieces)
+        assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-3)
+    tokens, steps = sum(len(c.logprobs) for c in one_by_one), sum(c.steps for c in one_by_one)
+    assert steps * 2 < tokens
