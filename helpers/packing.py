@@ -1,12 +1,13 @@
 """Many rows, one catalogue: a batch in which the prompt that rows share is computed once."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 IGNORED = -100  # the label that keeps a token out of the loss
-MAX_PACKED = 4096  # tokens in one sequence; longer ones cost more in attention than the prefix saves
+MAX_PACKED = 4096  # tokens in one sequence, for the sake of memory
 
 Row = tuple[list[int], list[int]]  # input_ids, labels
 
@@ -16,15 +17,17 @@ class SharedPrefixCollator:
 
     Each row sees the prefix and itself (a 4-D boolean mask) at the positions it would have alone, so loss and gradients equal those
     of padded rows up to rounding. The prefix never reaches a row's last prompt token, which predicts the completion. Rows under
-    different catalogues are grouped by theirs. Rows are spread evenly over as many sequences, each with its prefix, as keep them to
-    about `max_packed` tokens; a row that is longer alone has a sequence of its own.
+    different catalogues are grouped by theirs. Rows are spread evenly over sequences, each with its prefix: over as many as cost least,
+    and keep to about `max_packed` tokens (a row that is longer alone has a sequence of its own). In one long sequence the prefix is
+    computed once, but attention, whose cost grows with the square, may cost more than that saves: `attention_width` is the length at
+    which attention costs as much as the layers' matrices, which is about 6 times a model's width.
 
     Takes features with `input_ids` and `labels`; returns `input_ids`, `position_ids`, `labels` of shape (sequences, length) and
     `attention_mask` of shape (sequences, 1, length, length).
     """
 
-    def __init__(self, pad_token_id: int, max_packed: int = MAX_PACKED):
-        self.pad_token_id, self.max_packed = pad_token_id, max_packed
+    def __init__(self, pad_token_id: int, max_packed: int = MAX_PACKED, attention_width: float = math.inf):
+        self.pad_token_id, self.max_packed, self.attention_width = pad_token_id, max_packed, attention_width
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         rows = sorted((list(f["input_ids"]), list(f["labels"])) for f in features)
@@ -42,9 +45,15 @@ class SharedPrefixCollator:
         return {"input_ids": ids, "position_ids": positions, "attention_mask": mask[:, None], "labels": labels}
 
     def _parts(self, rows: list[Row], shared: int) -> list[list[Row]]:
-        """The rows dealt to as few sequences of at most `max_packed` tokens as there must be, the longest first to the emptiest."""
+        """The rows dealt to the cheapest number of sequences, the longest row first to the emptiest sequence."""
         total = sum(len(ids) - shared for ids, _ in rows)
-        parts: list[list[Row]] = [[] for _ in range(min(len(rows), -(-total // max(1, self.max_packed - shared))))]
+        fewest = min(len(rows), math.ceil(total / max(1, self.max_packed - shared)))
+
+        def cost(sequences: int) -> float:
+            length = shared + total / sequences
+            return sequences * length * (1 + length / self.attention_width)
+
+        parts: list[list[Row]] = [[] for _ in range(min(range(fewest, len(rows) + 1), key=cost))]
         for row in sorted(rows, key=lambda row: -len(row[0])):
             min(parts, key=lambda part: sum(len(ids) - shared for ids, _ in part)).append(row)
         return parts

@@ -64,7 +64,7 @@ class Recipe:
 LESSON = Recipe()
 # A few million parameters have less to build on and more to change: a higher rate, on all linear layers. One pass
 # over 5,000 rows keeps the course within four minutes on 2 cores; dropout would cost a CPU an eighth of each step.
-# The 16 rows of a step come as one batch, in short sequences: at this width attention costs more than the layers.
+# The 16 rows of a step come as one batch.
 TINY = Recipe(
     learning_rate=3e-3,
     target_modules="all-linear",
@@ -72,7 +72,6 @@ TINY = Recipe(
     epochs=1,
     batch=16,
     accumulation=1,
-    max_packed=640,
     activation_checkpointing=False,
 )
 
@@ -199,13 +198,14 @@ def make_trainer(
     shares_prefix = model.config._attn_implementation == "sdpa"
     if not shares_prefix:
         print(f"{model.config.model_type} attention takes no 4-D mask: rows are padded, and each computes the catalogue for itself")
+    collator = SharedPrefixCollator(tokenizer.pad_token_id, recipe.max_packed, attention_width=6 * model.config.get_text_config().hidden_size)
     trainer = RouterTrainer(
         model=model,
         args=sft_config(recipe, output),
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=lora_config(recipe),
-        data_collator=SharedPrefixCollator(tokenizer.pad_token_id, recipe.max_packed) if shares_prefix else None,
+        data_collator=collator if shares_prefix else None,
         callbacks=[_MustLearn()],
     )
     for parameter in trainer.model.parameters():  # TRL casts adapters to bf16, in which small updates vanish and fp16 scaling fails

@@ -24,6 +24,7 @@ EXERCISES = {
     },
     "03_qlora_training": {"saved_share": checks.check_saved_share},
     "04_evaluation": {"missed_calls": checks.check_missed_calls},
+    "05_safe_routing": {"coverage_and_risk": checks.check_coverage_and_risk},
 }
 CASES = [(notebook, function) for notebook, functions in EXERCISES.items() for function in functions]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 
 import pytest
@@ -137,6 +138,15 @@ class TestSharedPrefixCollator:
         parts, _ = loss_and_gradients(model, batch)
         assert len(batch["input_ids"]) > 1
         assert parts == pytest.approx(whole, rel=1e-5)
+
+
+    @pytest.mark.parametrize(("prefix", "width", "sequences"), [(200, math.inf, 1), (200, 1536, 2), (200, 150, 4), (1500, 1536, 1)])
+    def test_rows_are_spread_where_attention_costs_more_than_the_prefix_saves(self, prefix, width, sequences):
+        rows = [{"input_ids": [1] * prefix + [n, *[5] * 58, 7], "labels": [IGNORED] * (prefix + 59) + [7]} for n in range(10, 26)]
+        batch = SharedPrefixCollator(0, attention_width=width)(rows)
+        assert batch["input_ids"].shape == (sequences, prefix + 16 * 60 // sequences)
+        costs = [n * (prefix + 960 / n) * (1 + (prefix + 960 / n) / width) for n in range(1, 17)]
+        assert costs.index(min(costs)) + 1 == sequences
 
 
 def test_a_model_that_takes_no_mask_falls_back_to_padded_rows_and_says_so(examples, tokenizer, tmp_path, capsys):
