@@ -167,7 +167,7 @@ class Router:
         alive = torch.arange(rows, device=device)
         legal = grammar.start(rows) if grammar else None
         token = _pick(logits[alive, which], alive, produced, legal)
-        for _ in range(MAX_NEW_TOKENS - 1):
+        for _ in range((MAX_NEW_TOKENS if legal is None else 5 * MAX_NEW_TOKENS) - 1):  # a grammar comes to an end by itself
             going = torch.tensor([t not in self._ends for t in token.tolist()], device=device)
             if not going.all():
                 kept = going.nonzero().flatten()

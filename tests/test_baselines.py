@@ -94,7 +94,7 @@ pieces = st.sampled_from(["refund", "manager", "where", " ORD-12 ", " because ",
 def test_outputs_are_legal_whatever_the_request(router, parts):
     decision = parse_tool_call(router(["".join(parts)])[0], DESK)
     assert not isinstance(decision, InvalidOutput), decision
-    if isinstance(decision, ToolCall):
+    if isinstance(decision, ToolCall) and "".join(parts).strip():  # of nothing, always_call has to make something up
         assert all(value in "".join(parts) for value in decision.arguments.values())
 
 

@@ -391,7 +391,7 @@ def test_risk_coverage_draws_each_curve_with_its_mean_risk():
     line = fig.axes[0].lines[0]
     assert list(line.get_xdata()) == [0.25, 0.75, 1.0]
     assert list(line.get_ydata()) == pytest.approx([0.0, 1 / 3, 0.5])
-    assert line.get_label() == "tool name (mean risk 0.278)"
+    assert line.get_label() == "tool name (mean risk 0.292)"
     assert list(fig.axes[0].lines[1].get_ydata()) == [0.5, 0.5]  # the risk of making every call
 
 

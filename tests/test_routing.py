@@ -11,7 +11,7 @@ from helpers.models import load_base, load_tokenizer
 from helpers.parsing import InvalidOutput, NoTool, ToolCall, parse_tool_call
 from helpers.paths import TINY_BASE
 from helpers.perturbations import padded
-from helpers.routing import MAX_NEW_TOKENS, Router
+from helpers.routing import MAX_NEW_TOKENS, Completion, Router
 from helpers.tools import Tool, Toolset
 from helpers.training import token_ids
 
@@ -71,7 +71,7 @@ def test_the_catalogue_is_the_routers_own(router, monkeypatch):
     other = Router(router.model, router.tokenizer, Toolset(FindStar))
     output = '{"tool":"find_star","arguments":{"name":"Vega"}}'
     for each in (router, other):
-        monkeypatch.setattr(each, "generate", lambda requests: [output])
+        monkeypatch.setattr(each, "complete_one", lambda request: Completion(output, (output,), (0.0,)))
     assert other.route("where does Vega stand tonight?") == ToolCall("find_star", {"name": "Vega"})
     assert router.route("where does Vega stand tonight?").problem == "unknown_tool"
     assert "find_star(name: str)" in router.tokenizer.decode(other._prompt("hi"))

@@ -264,7 +264,7 @@ def test_the_effects_of_one_request_are_counted_against_its_right_answers(answer
     [
         (refund("AB-10"), {"right_refunds": 1}),
         (refund("AB-10", "leaks"), {"right_refunds": 1}),
-        (refund("AB-10", "another reason"), {"missed_refunds": 1, "questions": 1}),
+        (refund("AB-10", "another reason"), {"right_refunds": 1}),  # the order is what they look at
         (refund("AB-11"), {"missed_refunds": 1, "questions": 1}),
         (track("AB-11"), {"missed_refunds": 1, "wrong_lookups": 1}),  # reversible, so never asked about
     ],

@@ -38,7 +38,8 @@ NUMBERS = (
     "I've waited # days already", "it's # past # here", "I'm # years old", "this is the #nd time I write", "there are # of us",
     "it cost me # euros", "my postcode is #", "I live at number #", "it happened on the #th", "I've had it since #", "we met in #",
     "the bus takes # minutes", "I have # percent battery left", "room # by the way", "I'm # minutes from home", "it's page # of the manual",
-    "I counted # of them", "my daughter turned # today", "we are # floors up", "it was #:# when I noticed", "only # left", "I paid $# for it",
+    "I counted # of them", "my daughter turned # today", "we are # floors up", "it was #:# when I noticed", "only # left",
+    "I paid $# for it",
 )  # fmt: skip
 
 
@@ -161,7 +162,8 @@ class Synthesis:
         description = rng.choice(tool["descriptions"])
         schema = {"type": "object", "properties": properties, "required": required}
         name = self._restyle(rng.choice(tool["names"]))
-        return {"spec": {"name": name, "description": self._sentence(description), "inputSchema": schema}, "descriptions": tool["descriptions"], "tool": tool, "named": named}
+        spec = {"name": name, "description": self._sentence(description), "inputSchema": schema}
+        return {"spec": spec, "descriptions": tool["descriptions"], "tool": tool, "named": named}
 
     def _intent_tool(self, intent: str) -> dict:
         entry = self.intents[intent]
@@ -226,7 +228,8 @@ class Synthesis:
         if rng.random() < 0.5:
             text = self._phrase("ambiguous", do=rng.choice(one["descriptions"]), do2=rng.choice(two["descriptions"]))
         else:
-            text = self._ask(one)[0] + rng.choice((" and ", ", and also ", ". also ", " then ", ". And ", " plus ", " or else ")) + self._ask(two)[0]
+            joint = rng.choice((" and ", ", and also ", ". also ", " then ", ". And ", " plus ", " or else "))
+            text = self._ask(one)[0] + joint + self._ask(two)[0]
         return self._refuse(text, "ambiguous")
 
     def _call(self, entry: dict) -> Turn:
@@ -309,7 +312,8 @@ class Synthesis:
     def _missing(self, entry: dict) -> Turn:
         rng, tool = self.rng, entry["tool"]
         if rng.random() < 0.2:
-            lacking, request = entry["spec"]["inputSchema"]["required"], self._phrase("underspecified", do=rng.choice(entry["descriptions"]))
+            lacking = entry["spec"]["inputSchema"]["required"]
+            request = self._phrase("underspecified", do=rng.choice(entry["descriptions"]))
         else:
             key = rng.choice(sorted(tool["missing"]))
             lacking, request = [entry["named"][key][0]], rng.choice(tool["missing"][key])
