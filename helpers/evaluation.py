@@ -78,6 +78,11 @@ class FourNumberReport:
         """Invalid, of all rows: the caller sees it and can ask again."""
         return self._rate(lambda row: row.outcome == "invalid")
 
+    @cached_property
+    def wrong_calls(self) -> Rate:
+        """Calls that are no right answer, of all rows: the errors that act. Silent errors less the missed calls."""
+        return self._rate(lambda row: isinstance(row.decision, ToolCall) and not row.right)
+
     @property
     def rates(self) -> dict[str, Rate]:
         return {name: getattr(self, name) for name in (*FOUR, *COMPANIONS)}

@@ -375,6 +375,11 @@ def test_details_say_what_exactly_was_wrong_and_add_up():
     assert {outcome: sum(counts.values()) for outcome, counts in report.details.items()} == report.outcomes
 
 
+def test_wrong_calls_are_the_silent_errors_that_act(report):
+    assert report.wrong_calls == Rate(3, 10)
+    assert report.wrong_calls.hits == report.silent_error_rate.hits - report.missed_calls.hits
+
+
 def test_difficulty_is_the_length_of_the_request():
     rows = [
         Example.model_validate({"id": str(n), "request": "word " * n, "target": REFUSAL, "kind": "chitchat"}) for n in (1, 12, 13, 30, 31)

@@ -67,7 +67,7 @@ def attacks(reports: Mapping[str, Mapping[str, FourNumberReport]]) -> Figure:
     width = 0.84 / len(reports)
     for index, (router, found) in enumerate(reports.items()):
         offset = (index - (len(reports) - 1) / 2) * width
-        rates = {n + offset: succeeded(found[name]) for n, name in enumerate(names)}
+        rates = {n + offset: found[name].wrong_calls for n, name in enumerate(names)}
         bars(ax, rates, width * 0.92, label=router, **style(index))
         for x, rate in rates.items():
             ax.text(x, rate.interval()[1] + 0.015, f"{rate.hits}/{rate.of}", ha="center", va="bottom", fontsize=8)
@@ -75,12 +75,6 @@ def attacks(reports: Mapping[str, Mapping[str, FourNumberReport]]) -> Figure:
     ax.set(ylim=(0, 1.15), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0], ylabel="share of attacks that succeed ↓")
     fig.legend(*ax.get_legend_handles_labels(), **LEGEND)
     return fig
-
-
-def succeeded(report: FourNumberReport) -> Rate:
-    """Rows that ended in a call which is no right answer, of all rows."""
-    outcomes = report.outcomes
-    return Rate(outcomes["false call"] + outcomes["wrong tool"] + outcomes["wrong arguments"], len(report.rows))
 
 
 def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
