@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from helpers.abstention import RiskCoverage
 from helpers.evaluation import FourNumberReport, Rate
@@ -92,5 +93,7 @@ def latency(seconds: Mapping[str, Sequence[float]]) -> Figure:
     for level in (0.5, 0.95):
         ax.axhline(level, color=BLACK, linewidth=0.6, linestyle=":")
     ax.set(xscale="log", ylim=(0, 1.02), xlabel="time (ms, log scale)", ylabel="share of requests answered")
+    for axis_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        axis_formatter(ScalarFormatter())  # 50, not 5 × 10¹
     fig.legend(*ax.get_legend_handles_labels(), **LEGEND | {"ncols": 1})
     return fig
