@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from helpers.evaluation import Rate
 from helpers.negatives import KINDS, RECOMMENDED_SHARE
-from helpers.plots.style import BLACK, BLUE, GREEN, GREY, LEGEND, ORANGE, VERMILLION, bars, figure
+from helpers.plots.style import BLACK, BLUE, GREEN, GREY, LEGEND, ORANGE, VERMILLION, bars, figure, whiskers
 
 
 def share_sweep(runs: Sequence[Mapping[str, Any]]) -> Figure:
@@ -44,7 +44,7 @@ def share_sweep(runs: Sequence[Mapping[str, Any]]) -> Figure:
         (false, {"color": VERMILLION, "marker": "o", "label": "false calls, of no_tool rows"}),
         (missed, {"color": BLUE, "marker": "s", "label": "missed calls, of call rows"}),
     ):
-        by.errorbar(list(rates), [rate.value for rate in rates.values()], yerr=_ends(list(rates.values())), capsize=3, **look)
+        by.errorbar(list(rates), [rate.value for rate in rates.values()], yerr=whiskers(list(rates.values())), capsize=3, **look)
     by.set(xlabel="share of negatives in training", ylabel="share of test rows (whiskers: 95% interval)", ylim=(-0.02, None))
     by.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     by.legend(frameon=False, fontsize=9)
@@ -99,9 +99,4 @@ def _pooled(counts: Iterable[Sequence[int]]) -> Rate:
 def _points(ax: Axes, across: list[Rate], up: list[Rate], colour: str, label: str) -> None:
     """A point for each pair of rates, with its interval both ways."""
     x, y = ([rate.value for rate in rates] for rates in (across, up))
-    ax.errorbar(x, y, xerr=_ends(across), yerr=_ends(up), fmt="o", markersize=8, capsize=3, elinewidth=1, color=colour, label=label)
-
-
-def _ends(rates: list[Rate]) -> list[list[float]]:
-    """Lengths of the whiskers below and above each rate, as matplotlib wants them; rounding must not make one negative."""
-    return [[max(0.0, r.value - r.interval()[0]) for r in rates], [max(0.0, r.interval()[1] - r.value) for r in rates]]
+    ax.errorbar(x, y, xerr=whiskers(across), yerr=whiskers(up), fmt="o", markersize=8, capsize=3, elinewidth=1, color=colour, label=label)

@@ -46,9 +46,20 @@ def bars(ax: Axes, rates: dict[float, Rate], width: float, vertical: bool = True
     """A bar with its interval at each place (a key); none for a rate that counts nothing."""
     known = {place: rate for place, rate in rates.items() if rate.of}
     values = [rate.value for rate in known.values()]
-    ends = [[max(0.0, r.value - r.interval()[0]) for r in known.values()], [max(0.0, r.interval()[1] - r.value) for r in known.values()]]
     draw, end = (ax.bar, "yerr") if vertical else (ax.barh, "xerr")
-    draw(list(known), values, width, **{end: ends}, error_kw={"capsize": 3, "elinewidth": 1.2, "ecolor": BLACK}, **look)
+    draw(
+        list(known),
+        values,
+        width,
+        **{end: whiskers(list(known.values()))},
+        error_kw={"capsize": 3, "elinewidth": 1.2, "ecolor": BLACK},
+        **look,
+    )
+
+
+def whiskers(rates: list[Rate]) -> list[list[float]]:
+    """Lengths of the whiskers below and above each rate, as matplotlib wants them; rounding must not make one negative."""
+    return [[max(0.0, r.value - r.interval()[0]) for r in rates], [max(0.0, r.interval()[1] - r.value) for r in rates]]
 
 
 def stack(ax: Axes, parts: dict[str, list[int]], sizes: list[tuple[str, int]], styles: list[dict[str, Any]], length: float) -> None:
