@@ -82,17 +82,20 @@ def accepts_system_role(tokenizer: PreTrainedTokenizerBase) -> bool:
     return "§" in text
 
 
+def nf4() -> BitsAndBytesConfig:
+    """Linear layers in 4 bits: NF4 with double quantisation (Dettmers et al., 2023), computing in this machine's precision."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=precision().dtype
+    )
+
+
 def load_base(name: str, four_bit: bool = True) -> PreTrainedModel:
     """The base on this machine's device; `four_bit` quantises its linear layers to NF4 with double quantisation (bitsandbytes).
 
     Load afresh to train what has been evaluated: on some CPUs the first forward pass in eval mode repacks 4-bit weights, and
     gradients are zero from then on.
     """
-    here, how = device(), precision()
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=how.dtype
-    )
-    options = {"dtype": how.dtype, "device_map": {"": here}, "quantization_config": quantization if four_bit else None}
+    options = {"dtype": precision().dtype, "device_map": {"": device()}, "quantization_config": nf4() if four_bit else None}
     try:
         return _from_pretrained(AutoModelForCausalLM, name, attn_implementation="sdpa", **options)
     except ValueError as error:  # Gemma 2, for one, has only the slow attention

@@ -3,11 +3,11 @@
 import dataclasses
 import datetime
 import hashlib
+import inspect
 import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,13 @@ import peft
 import torch
 import transformers
 import trl
-from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
-from helpers.models import (
-    SMALL,
-    absolute,
-    accepts_system_role,
-    base_label,
-    count_parameters,
-    default_base,
-    load_base,
-    load_tokenizer,
-    precision,
-)
-from helpers.packing import IGNORED, MAX_PACKED, SharedPrefixCollator
-from helpers.paths import OUTPUTS
+from helpers.models import absolute, accepts_system_role, base_label, default_base, load_base, load_tokenizer
+from helpers.packing import IGNORED, SharedPrefixCollator
+from helpers.recipes import Recipe, lora_config, recipe_for, sft_config
 from helpers.tools import Toolset, support_desk
 
 TEMPLATE_OPTIONS = {"enable_thinking": False, "date_string": "22 Nov 2026"}  # Qwen3's empty thought, Llama 3's "today"
@@ -42,82 +31,15 @@ RECIPE_FILE = "recipe.json"
 datasets.disable_progress_bars()  # five bars of a tenth of a second each; the training itself shows its own
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Every choice of the fine-tune; the defaults are the lesson's."""
+def to_dataset(
+    examples: Sequence[Example], toolset: Toolset | Sequence[Toolset], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> datasets.Dataset:
+    """The rows as TRL reads them, under one catalogue or each under its own.
 
-    learning_rate: float = 2e-4
-    target_modules: tuple[str, ...] | str = ("q_proj", "v_proj")
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    epochs: float = 3
-    batch: int = 8
-    accumulation: int = 2
-    warmup: float = 0.03
-    max_length: int = 1024
-    max_packed: int = MAX_PACKED
-    activation_checkpointing: bool = True
-    seed: int = 0
-
-
-LESSON = Recipe()
-# A few million parameters have less to build on and more to change: a higher rate, on all linear layers. One pass
-# over 4,000 rows keeps the course within four minutes on 2 cores; dropout would cost a CPU an eighth of each step.
-# Four rows a step rather than sixteen: such a base is short of updates, and four times as many cost a tenth more time
-# (validation, 1,600 rows: negative log-likelihood of the right tool on no-tool rows 1.33 against 1.77).
-TINY = Recipe(
-    learning_rate=3e-3,
-    target_modules="all-linear",
-    dropout=0.0,
-    epochs=1,
-    batch=4,
-    accumulation=1,
-    activation_checkpointing=False,
-)
-
-
-def recipe_for(base: str) -> Recipe:
-    """The lesson's recipe, or the tiny one for a base under 50 M parameters."""
-    return TINY if count_parameters(base) < SMALL else LESSON
-
-
-def lora_config(recipe: Recipe = LESSON) -> LoraConfig:
-    """The adapter's shape as PEFT wants it."""
-    modules = recipe.target_modules if isinstance(recipe.target_modules, str) else list(recipe.target_modules)
-    return LoraConfig(r=recipe.r, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=modules, task_type="CAUSAL_LM")
-
-
-def sft_config(recipe: Recipe = LESSON, output_dir: Path | str = OUTPUTS / "trainer", **overrides: Any) -> SFTConfig:
-    """The schedule as TRL wants it, in the precision that this machine has; nothing is reported anywhere."""
-    how = precision()
-    options = {
-        "output_dir": str(output_dir),
-        "per_device_train_batch_size": recipe.batch,
-        "gradient_accumulation_steps": recipe.accumulation,
-        "learning_rate": recipe.learning_rate,
-        "num_train_epochs": recipe.epochs,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": recipe.warmup,  # below 1 it is a share of all steps
-        "max_length": recipe.max_length,
-        "completion_only_loss": True,
-        "bf16": how.bf16,
-        "fp16": how.fp16,
-        "use_cpu": not torch.cuda.is_available(),
-        "activation_checkpointing": recipe.activation_checkpointing,
-        "logging_steps": 5,
-        "logging_first_step": True,
-        "save_strategy": "no",
-        "report_to": "none",
-        "seed": recipe.seed,
-    }
-    return SFTConfig(**(options | overrides))
-
-
-def to_dataset(examples: Sequence[Example], toolset: Toolset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
-    """The rows as TRL reads them. Raises ValueError naming the rows that are too long: TRL would cut or drop them in silence."""
+    Raises ValueError naming rows that are too long, which TRL would cut or drop in silence, and on catalogues for another number of rows.
+    """
     system_role = accepts_system_role(tokenizer)
-    rows = [to_prompt_completion(example, toolset, system_role) for example in examples]
+    rows = [to_prompt_completion(e, tools, system_role) for e, tools in zip(examples, _catalogues(toolset, examples), strict=True)]
     if not rows:
         raise ValueError("there are no rows to train on")
     lengths = [len(token_ids(tokenizer, row["prompt"] + row["completion"], answering=False)) for row in rows]
@@ -127,6 +49,14 @@ def to_dataset(examples: Sequence[Example], toolset: Toolset, tokenizer: PreTrai
     return datasets.Dataset.from_list([row | {"chat_template_kwargs": TEMPLATE_OPTIONS} for row in rows])
 
 
+def _catalogues(toolset: Toolset | Sequence[Toolset], examples: Sequence[Example]) -> Sequence[Toolset]:
+    if isinstance(toolset, Toolset):
+        return [toolset] * len(examples)
+    if len(toolset) != len(examples):
+        raise ValueError(f"there are {len(toolset)} catalogues for {len(examples)} rows; give one for all, or one for each")
+    return toolset
+
+
 def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], answering: bool = True) -> list[int]:
     """The conversation as the model reads it; `answering` ends it where the model's turn begins."""
     encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=answering, return_dict=True, **TEMPLATE_OPTIONS)
@@ -134,8 +64,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
 
 
 class RouterTrainer(SFTTrainer):
-    """TRL's trainer without its running entropy and accuracy, which at this width cost a quarter of a step, and with tokens counted
-    from the labelled batch: TRL sums the mask, which for a 4-D mask would count pairs of tokens."""
+    """TRL's trainer with logits only where a label is, without TRL's running entropy and accuracy (together a third of a step at the
+    tiny base's width), and with tokens counted from the labelled batch: TRL sums the mask, which if 4-D counts pairs of tokens."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._takes_columns = "logits_to_keep" in inspect.signature(self.model.get_base_model().forward).parameters
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         mask = inputs["attention_mask"]
@@ -143,6 +77,11 @@ class RouterTrainer(SFTTrainer):
         if self.model.training:
             self._total_train_tokens += int(real.sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        if self._takes_columns:
+            labels = inputs["labels"][:, 1:]
+            columns = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
+            labels = labels[:, columns]
+            inputs = inputs | {"labels": labels, "shift_labels": labels, "logits_to_keep": columns}
         return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
@@ -164,12 +103,12 @@ def train(
     output: Path | str,
     base: str | None = None,
     recipe: Recipe | None = None,
-    toolset: Toolset | None = None,
+    toolset: Toolset | Sequence[Toolset] | None = None,
     seed: int = 0,
 ) -> Path:
     """Fine-tune `base` on `examples` and leave adapter, tokenizer and `recipe.json` (with the loss curve) in `output`.
 
-    Without a `recipe` it is the one that fits the base (`recipe_for`), with `seed`.
+    `toolset` is the catalogue of all rows, or one for each. Without a `recipe` the one that fits the base (`recipe_for`), with `seed`.
 
     Raises ValueError on rows that are too long or hold no loss token, and RuntimeError when the run cannot or did not learn.
     """
@@ -230,9 +169,10 @@ def check_rows(dataset: datasets.Dataset, examples: Sequence[Example], tokenizer
             raise ValueError(f"row {example.id!r}: the chat template does not end the answer, so the model would not learn to stop")
 
 
-def fingerprint(examples: Sequence[Example], base: str, recipe: Recipe, toolset: Toolset) -> dict[str, Any]:
-    """What an adapter depends on: the base (with a digest of embedded weights), the data, the catalogue and the recipe."""
-    data = "\n".join(example.model_dump_json() for example in examples) + toolset.system_prompt()
+def fingerprint(examples: Sequence[Example], base: str, recipe: Recipe, toolset: Toolset | Sequence[Toolset]) -> dict[str, Any]:
+    """What an adapter depends on: the base (with a digest of embedded weights), the data, the catalogues and the recipe."""
+    prompts = [tools.system_prompt() for tools in _catalogues(toolset, examples)]
+    data = "\n".join(example.model_dump_json() for example in examples) + "\n".join(dict.fromkeys(prompts))
     return {
         "base": base_label(base),
         "base_sha256": weights_digest(base),
@@ -255,7 +195,11 @@ def run_record() -> dict[str, Any]:
 
 
 def trained_adapter(
-    examples: Sequence[Example], output: Path | str, base: str | None = None, recipe: Recipe | None = None, toolset: Toolset | None = None
+    examples: Sequence[Example],
+    output: Path | str,
+    base: str | None = None,
+    recipe: Recipe | None = None,
+    toolset: Toolset | Sequence[Toolset] | None = None,
 ) -> Path:
     """The adapter in `output` when it was made from the same base, data, catalogue and recipe; else a new one."""
     output, base, toolset = Path(output), base or default_base(), toolset or support_desk()

@@ -22,8 +22,8 @@ from helpers.lab.sweep import Run, largest_size, plan, read_written, rows_for, r
 from helpers.negatives import KINDS
 from helpers.paths import TINY_BASE
 from helpers.plots import left_out, share_sweep
+from helpers.recipes import Recipe
 from helpers.tools import support_desk
-from helpers.training import Recipe
 
 REFUSAL = {"tool": "no_tool", "reason": "small talk"}
 

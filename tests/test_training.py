@@ -15,8 +15,9 @@ from helpers import training
 from helpers.examples import Example, load_examples, to_prompt_completion
 from helpers.models import load_base, load_tokenizer
 from helpers.paths import TINY_BASE
+from helpers.recipes import LESSON, TINY, lora_config, sft_config
 from helpers.tools import Tool, Toolset, support_desk
-from helpers.training import IGNORED, LESSON, TINY, SharedPrefixCollator, lora_config, sft_config
+from helpers.training import IGNORED, SharedPrefixCollator
 
 TOOLS = support_desk()
 SMALL = {
@@ -158,7 +159,35 @@ def test_a_model_that_takes_no_mask_falls_back_to_padded_rows_and_says_so(exampl
     assert "takes no 4-D mask" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_where_labels_are_give_the_same_loss_and_gradients(architecture, examples, tokenizer, tmp_path):
+    rows = features(examples, tokenizer)
+    dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
+    trainer = training.make_trainer(random_model(architecture, len(tokenizer)), tokenizer, dataset, TINY, tmp_path)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)  # zero would hide the gradients of A
+    for batch in (SharedPrefixCollator(0)(rows), SharedPrefixCollator(0, max_packed=300)(rows), padded(rows)):
+        whole, expected = loss_and_gradients(trainer.model, batch)
+        trainer.model.zero_grad()
+        loss, outputs = trainer.compute_loss(trainer.model, dict(batch), return_outputs=True)
+        loss.backward()
+        found = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+        assert outputs.logits.shape[1] == int((batch["labels"][:, 1:] != IGNORED).any(dim=0).sum()) < batch["labels"].shape[1]
+        assert loss.item() == pytest.approx(whole, rel=1e-5)
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
 class TestRows:
+    def test_each_row_may_have_its_own_catalogue(self, examples, tokenizer):
+        catalogues = [Toolset.from_specs(TOOLS[name] for name in order) for order in (TOOLS.names, TOOLS.names[::-1])] * 6
+        rows = training.to_dataset(examples, catalogues, tokenizer, 1024)
+        assert [row["prompt"][0]["content"] for row in rows] == [catalogue.system_prompt() for catalogue in catalogues]
+        prints = [training.fingerprint(examples, str(TINY_BASE), TINY, tools)["data_sha256"] for tools in (TOOLS, [TOOLS] * 12, catalogues)]
+        assert prints[0] == prints[1] != prints[2]
+        with pytest.raises(ValueError, match="11 catalogues for 12 rows"):
+            training.to_dataset(examples, catalogues[:11], tokenizer, 1024)
+
     def test_the_messages_form_puts_every_token_in_the_loss_and_ours_only_the_answer(self, examples, tokenizer, tmp_path):
         """TRL accepts completion_only_loss with a messages column, and ignores it."""
         rows = [to_prompt_completion(example, TOOLS) for example in examples]

@@ -19,9 +19,10 @@ from helpers.examples import Example, load_examples, read_examples
 from helpers.models import base_label, default_base
 from helpers.negatives import KINDS, mix
 from helpers.paths import OUTPUTS, SUPPORT_DESK, TINY_BASE
+from helpers.recipes import Recipe, recipe_for
 from helpers.routing import Router
 from helpers.tools import support_desk
-from helpers.training import Recipe, fingerprint, recipe_for, run_record, train
+from helpers.training import fingerprint, run_record, train
 
 RECORD = SUPPORT_DESK / "sweep.jsonl"
 SHARES = (0.0, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
