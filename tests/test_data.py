@@ -3,6 +3,7 @@
 import re
 import runpy
 from collections import Counter
+from itertools import groupby
 
 import pytest
 
@@ -91,9 +92,24 @@ def test_train_is_what_its_script_builds():
     assert [row.model_dump(exclude_defaults=True) for row in SPLITS["train"]] == build(WRITTEN)
 
 
+def shape(order_id: str) -> str:
+    """An id's format: a run of capitals is A, of lower case a, of digits 9; other characters are themselves."""
+    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in order_id)
+    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
+
+
+def test_the_new_ids_are_of_formats_that_no_other_row_has():
+    new = [row.target.arguments["order_id"] for row in read_examples(SUPPORT_DESK / "ids.jsonl", support_desk())]
+    calls = [row for split in (WRITTEN, *SPLITS.values()) for row in split if row.is_call]
+    known = {row.target.arguments.get("order_id", "") for row in calls}
+    shapes = Counter(map(shape, new))
+    assert len(new) == len(set(new)) >= 200 and len(shapes) >= 10 and min(shapes.values()) >= 10
+    assert not set(shapes) & set(map(shape, known))
+
+
 def test_the_base_was_taught_no_customer_support():
     """Neither its tools nor the intents beside them speak of refunds, parcels, escalation or order tracking."""
-    names = ("tools.jsonl", "phrases.jsonl", "intents.jsonl")
+    names = ("tools.jsonl", "words.jsonl", "frames.jsonl", "phrases.jsonl", "intents.jsonl")
     taught = "".join((ROOT / "data" / "tiny_base" / name).read_text(encoding="utf-8") for name in names)
     words = r"refund|parcel|escalat\w*|track_order|order_status|order tracking|customer (?:support|service)|human agent"
     assert re.findall(rf"\b(?:{words})\b", taught, re.IGNORECASE) == []
