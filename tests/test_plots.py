@@ -93,6 +93,20 @@ def legend(fig):
     return [text.get_text() for text in fig.legends[0].get_texts()]
 
 
+# Stock trains in proportion to the catalogue, ours with its square root; stock routes with its square root, ours at the same speed.
+GROWTH = {
+    "catalogue": [
+        {"tools": 4, "prompt_tokens": 90, "train_ours": 0.02, "train_stock": 0.08, "route_ours": 0.005, "route_stock": 0.05},
+        {"tools": 16, "prompt_tokens": 1200, "train_ours": 0.04, "train_stock": 0.32, "route_ours": 0.005, "route_stock": 0.1},
+        {"tools": 64, "prompt_tokens": 4800, "train_ours": 0.08, "train_stock": 1.28, "route_ours": 0.005, "route_stock": 0.2},
+    ],
+    "rows": [
+        {"rows": 100, "ours": 0.5, "stock": 10.0},
+        {"rows": 400, "ours": 2.0, "stock": 40.0},
+        {"rows": 1600, "ours": 8.0, "stock": None},
+    ],
+}
+
 FIGURES = {
     "four_numbers": lambda: plots.four_numbers([TRIAL, NEVER]),
     "outcomes": lambda: plots.outcomes([TRIAL, NEVER]),
@@ -101,6 +115,7 @@ FIGURES = {
     "shares": lambda: plots.shares({"train": EXAMPLES}),
     "per_kind": lambda: plots.per_kind(TRIAL),
     "audit": lambda: plots.audit(AuditReport(())),
+    "growth": lambda: plots.growth(GROWTH),
 }
 
 
@@ -372,6 +387,8 @@ EMPTY = FourNumberReport((), "empty")
         (lambda: plots.shares({}), "something to show"),
         (lambda: plots.shares({"train": EXAMPLES, "test": []}), "'test', 0"),
         (lambda: plots.loss([]), "at least one"),
+        (lambda: plots.growth(GROWTH | {"catalogue": GROWTH["catalogue"][:1]}), "two catalogues and two numbers of rows, got 1 and 3"),
+        (lambda: plots.growth(GROWTH | {"rows": []}), "got 3 and 0"),
         (lambda: plots.loss([(5, 1.0), (10, math.nan)]), "step 10 is nan"),
         (lambda: plots.loss([(5, math.inf)]), "step 5 is inf"),
     ],
@@ -428,3 +445,35 @@ def test_latency_names_median_and_95th_percentile_in_milliseconds():
     assert list(fig.axes[0].lines[0].get_xdata()) == pytest.approx([10, 20, 30])
     with pytest.raises(ValueError, match="needs something to show"):
         plots.latency({"ours": []})
+
+
+# --- growth -----------------------------------------------------------------------------------------------------------
+
+
+def growing(ax):
+    """The lines of a panel by label: {label: (points, dashed or solid)}."""
+    return {line.get_label(): ([tuple(point) for point in line.get_xydata().tolist()], line.get_linestyle()) for line in ax.lines}
+
+
+def test_growth_shows_milliseconds_per_row_and_seconds_in_all_with_the_slope_of_each_line():
+    per_row, in_all = plots.growth(GROWTH).axes
+    assert growing(per_row) == {
+        "training, stock: slope 1.00": ([(4, 80), (16, 320), (64, 1280)], "--"),
+        "training, ours: slope 0.50": ([(4, 20), (16, 40), (64, 80)], "-"),
+        "routing, stock: slope 0.50": ([(4, 50), (16, 100), (64, 200)], "--"),
+        "routing, ours: slope 0.00": ([(4, 5), (16, 5), (64, 5)], "-"),
+    }
+    assert growing(in_all) == {
+        "routing, stock: slope 1.00": ([(100, 10), (400, 40)], "--"),  # what was not measured is not drawn
+        "routing, ours: slope 1.00": ([(100, 0.5), (400, 2), (1600, 8)], "-"),
+    }
+    assert {ax.get_xscale() for ax in (per_row, in_all)} == {ax.get_yscale() for ax in (per_row, in_all)} == {"log"}
+    assert ticks(per_row.xaxis)[:3] == ["4\n(90)", "16\n(1,200)", "64\n(4,800)"]
+    assert ticks(in_all.xaxis)[:3] == ["100", "400", "1,600"]
+    assert (per_row.get_ylabel(), in_all.get_ylabel()) == ("time of one row (ms)", "time of all requests (s)")
+
+
+@pytest.mark.parametrize(("measured", "label"), [(1, ["routing, stock"]), (0, [])])
+def test_growth_fits_no_slope_to_one_point_and_draws_no_line_of_none(measured, label):
+    rows = [point | {"stock": point["stock"] if n < measured else None} for n, point in enumerate(GROWTH["rows"])]
+    assert list(growing(plots.growth(GROWTH | {"rows": rows}).axes[1])) == [*label, "routing, ours: slope 1.00"]

@@ -1,11 +1,12 @@
-"""Figures of a sweep: what the share of negatives, and each kind of negative, does to false and to missed calls."""
+"""Figures of experiments: what negatives in training do to false and to missed calls, and how time grows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
 
 from helpers.evaluation import Rate
 from helpers.negatives import KINDS, RECOMMENDED_SHARE
@@ -80,6 +81,34 @@ def left_out(runs: Sequence[Mapping[str, Any]]) -> Figure:
     return fig
 
 
+def growth(record: Mapping[str, Any]) -> Figure:
+    """The time of a row against the size of the catalogue, and that of all rows against their number, by stock paths and by ours.
+
+    `record` is that of `python -m helpers bench --growth`. Both axes are logarithmic; the slope of a line, fitted by least squares, is
+    the power of the size with which its time grows. Raises ValueError when there are not two catalogues and two numbers of rows.
+    """
+    catalogues, numbers = record["catalogue"], record["rows"]
+    if min(len(catalogues), len(numbers)) < 2:
+        got = f"{len(catalogues)} and {len(numbers)}"
+        raise ValueError(f"growth needs at least two catalogues and two numbers of rows, got {got}; measure them with: bench --growth")
+    fig, (per_row, in_all) = figure("How does the time grow with the catalogue, and with the number of requests?", 11.5, 4.8, columns=2)
+    for work, name, colour in (("training", "train", BLUE), ("routing", "route", ORANGE)):
+        for whose in ("stock", "ours"):
+            _growing(per_row, {c["tools"]: 1000 * c[f"{name}_{whose}"] for c in catalogues}, f"{work}, {whose}", whose, colour)
+    for whose in ("stock", "ours"):
+        _growing(in_all, {n["rows"]: n[whose] for n in numbers if n[whose] is not None}, f"routing, {whose}", whose, ORANGE)
+    tools = {c["tools"]: f"{c['tools']}\n({c['prompt_tokens']:,})" for c in catalogues}
+    for ax, ticks in ((per_row, tools), (in_all, {n["rows"]: f"{n['rows']:,}" for n in numbers})):
+        ax.set(xscale="log", yscale="log")
+        ax.set_xticks(list(ticks), list(ticks.values()))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))  # 100, not 10²
+        ax.legend(frameon=False, fontsize=9, title="slope: the power with which time grows", title_fontsize=9)
+    per_row.set(xlabel="tools in the catalogue (tokens of its prompt)", ylabel="time of one row (ms)")
+    in_all.set(xlabel="requests", ylabel="time of all requests (s)")
+    return fig
+
+
 def _comparable(runs: list[Mapping[str, Any]], what: str) -> list[Mapping[str, Any]]:
     """The runs. Raises ValueError when there is none, or when they differ in more than the experiment."""
     if not runs:
@@ -100,3 +129,13 @@ def _points(ax: Axes, across: list[Rate], up: list[Rate], colour: str, label: st
     """A point for each pair of rates, with its interval both ways."""
     x, y = ([rate.value for rate in rates] for rates in (across, up))
     ax.errorbar(x, y, xerr=whiskers(across), yerr=whiskers(up), fmt="o", markersize=8, capsize=3, elinewidth=1, color=colour, label=label)
+
+
+def _growing(ax: Axes, seconds: Mapping[int, float], label: str, whose: str, colour: str) -> None:
+    """Times by size, ours solid and stock dashed; where there are two or more, the label has the slope of their logarithms."""
+    if not seconds:
+        return
+    if len(seconds) > 1:
+        slope, _ = np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)
+        label = f"{label}: slope {slope:z.2f}"
+    ax.plot(*zip(*seconds.items(), strict=True), "o-" if whose == "ours" else "s--", color=colour, label=label)
