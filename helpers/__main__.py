@@ -1,4 +1,4 @@
-"""The shell's door: `python -m helpers course | train | evaluate | route | sweep`. Each command imports only what it needs."""
+"""The shell's door: `python -m helpers course | train | evaluate | route | sweep | bench | fit`; each imports only what it needs."""
 
 import argparse
 import sys
@@ -41,12 +41,23 @@ def main(argv: list[str] | None = None) -> int:
         "--output", type=Path, help="JSONL with a row for each run; those it holds are skipped (default: the recorded one)"
     )
 
+    benching = commands.add_parser("bench", help="how much faster than the stock path, and how both grow: minutes on a CPU")
+    benching.add_argument("--rows", type=int, help="training rows and requests to time (default: 64 and the whole test split)")
+    benching.add_argument("--repeats", type=int, default=3, help="how often each is timed; what is shown is the median (default: 3)")
+    benching.add_argument("--growth", action="store_true", help="time catalogues of 3 to 100 tools, and 100 to 10,000 requests, instead")
+    benching.add_argument("--most-stock", type=int, default=300, help="requests up to which --growth times the stock loop (default: 300)")
+    benching.add_argument("--json", type=Path, help="keep the results here; - prints them as the last line")
+
+    fitting = commands.add_parser("fit", help="memory and speed of QLoRA on this GPU for bases of 0.5 to 8 B, and what fits which card")
+    fitting.add_argument("--json", type=Path, help="keep the record here; it needs a GPU")
+
     args = parser.parse_args(argv)
     try:
         for path in (getattr(args, "json", None), getattr(args, "rows", None)):
-            if path and not path.parent.is_dir():  # now, not after the work is done
+            if isinstance(path, Path) and not path.parent.is_dir():  # now, not after the work is done
                 raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
-        {"course": _course, "train": _train, "evaluate": _evaluate, "route": _route, "sweep": _sweep}[args.command](args)
+        run = {"course": _course, "train": _train, "evaluate": _evaluate, "route": _route, "sweep": _sweep, "bench": _bench, "fit": _fit}
+        run[args.command](args)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -103,6 +114,18 @@ def _sweep(args: argparse.Namespace) -> None:
     from helpers.lab.sweep import RECORD, sweep
 
     sweep(args.output or RECORD, seeds=args.seeds, size=args.size)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from helpers.lab import bench
+
+    (bench.growth if args.growth else bench.run)(args)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from helpers.lab.fit import fit
+
+    fit(args.json)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers.__main__ import main
-from helpers.examples import load_examples, write_examples
-from helpers.lab import course
+from helpers.evaluation import score
+from helpers.examples import load_examples, read_examples, write_examples
+from helpers.lab import bench, course, fit
 from helpers.paths import TINY_BASE
+from helpers.tools import support_desk
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,7 @@ def test_route_prints_a_decision_for_each_request(adapter, capsys):
 
 def test_course_measures_before_and_after_and_keeps_the_record(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(course, "load_examples", lambda split: load_examples(split)[:24])
+    monkeypatch.setattr(course, "read_examples", lambda path, toolset: read_examples(path, toolset)[:8])
     monkeypatch.setattr(course, "default_base", lambda: str(TINY_BASE))
     monkeypatch.setattr(course, "OUTPUTS", tmp_path / "outputs")
     assert main(["course", "--seeds", "0", "1", "--json", str(tmp_path / "record.json")]) == 0
@@ -66,6 +70,33 @@ def test_course_measures_before_and_after_and_keeps_the_record(monkeypatch, tmp_
     assert "fine-tuned, seed 1" in shown and course.spread_table(record["rivals"], record["fine_tuned"]) in shown
     assert [report["n"] for report in (*record["rivals"], *record["fine_tuned"])] == [24] * 5
     assert {"command", "machine", "versions", "date", "trained"} <= record.keys()
+    assert [rate["of"] for rate in record["copied_ids"]] == [8, 8] and "noise: no more than seeds differ" in shown
+
+
+def test_a_change_smaller_than_the_spread_of_the_seeds_is_noise():
+    rows = load_examples("validation")[:40]
+    right, wrong = [row.answers[0].to_json() for row in rows], "nothing"
+    rival, *after = (score(right[:n] + [wrong] * (40 - n), rows, support_desk()) for n in (20, 18, 22, 24))
+    valid = course.seed_differences(rival, after)[0]
+    assert valid == "valid_tool_call_rate: +0.050 (-0.050 to +0.100), noise: no more than seeds differ"
+    rival = score([wrong] * 40, rows, support_desk())
+    assert course.seed_differences(rival, after)[0] == "valid_tool_call_rate: +0.550 (+0.450 to +0.600), more than seeds differ"
+
+
+def test_bench_takes_ratios_or_growth(monkeypatch, tmp_path):
+    asked = []
+    for name in ("run", "growth"):
+        monkeypatch.setattr(bench, name, lambda args, name=name: asked.append((name, args.rows, args.repeats, args.most_stock, args.json)))
+    assert main(["bench", "--rows", "32", "--json", "-"]) == 0
+    assert main(["bench", "--growth", "--repeats", "1", "--most-stock", "1000", "--json", str(tmp_path / "growth.json")]) == 0
+    assert asked == [("run", 32, 3, 300, Path("-")), ("growth", None, 1, 1000, tmp_path / "growth.json")]
+
+
+def test_fit_takes_a_file_for_its_record(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(fit, "fit", asked.append)
+    assert main(["fit"]) == main(["fit", "--json", str(tmp_path / "fit.json")]) == 0
+    assert asked == [None, tmp_path / "fit.json"]
 
 
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path, capsys):
@@ -76,6 +107,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(tmp_path, capsys):
         (["evaluate", "--data", str(broken)], "broken.jsonl, line 1"),
         (["evaluate", "--adapter", str(tmp_path)], "no adapter in"),
         (["course", "--json", str(tmp_path / "gone" / "record.json")], "there is no folder"),
+        (["bench", "--json", str(tmp_path / "gone" / "record.json")], "there is no folder"),
+        (["fit", "--json", str(tmp_path / "gone" / "record.json")], "there is no folder"),
+        (["bench", "--rows", "20", "--json", "-"], "--rows must be a multiple of 16, got 20"),
+        (["bench", "--growth", "--rows", "0"], "--rows must be at least 1, got 0"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
