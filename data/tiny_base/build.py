@@ -18,23 +18,24 @@ import platform
 import random
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 
 import torch
 import transformers
-from synthesis import HELD_OUT_INTENTS, Scene, Synthesis, read_clinc
+from measure import abilities
+from scenes import BATCH, END, START, TURNS, fitting_scene, pack
+from synthesis import HELD_OUT_INTENTS, Synthesis, read_clinc
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+PAD = "<|endoftext|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}" + START + "{{ message['role'] }}\n{{ message['content'] }}" + END + "\n{% endfor %}"
     "{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
 )
-VOCABULARY, LENGTH, BATCH, TURNS = 4096, 512, 8, 14  # tokens, tokens per sequence, sequences per step, turns offered to each
+VOCABULARY = 4096
 COPY_STEPS = 300  # the first stage: nothing but copying, until induction has formed
 COPY_SHARE = 0.08  # and this much of it afterwards, so that it is not unlearned
 PEAK_ADAMW, PEAK_MUON, WARM_UP = 2e-3, 3e-3, 100  # learning rates while copying, steps
@@ -72,47 +73,11 @@ def build_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pack(scenes: list[Scene], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:
-    """Scenes as `[catalogue][turn][turn]…` rows of LENGTH tokens; each turn sees the catalogue and itself, positions restart after it.
-
-    Returns input_ids, position_ids and labels of shape (scenes, LENGTH), and attention_mask (scenes, 1, LENGTH, LENGTH).
-    """
-    ids = torch.zeros(len(scenes), LENGTH, dtype=torch.long)
-    positions, segments, labels = torch.zeros_like(ids), torch.full_like(ids, -1), torch.full_like(ids, -100)
-    for row, scene in enumerate(scenes):
-        texts = [f"{START}system\n{scene.system}{END}\n"]
-        for turn in scene.turns:
-            texts += [f"{START}user\n{turn.request}{END}\n{START}assistant\n", turn.answer + END]
-        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        prefix = encoded[0]
-        at = len(prefix)
-        ids[row, :at], positions[row, :at], segments[row, :at] = torch.tensor(prefix), torch.arange(at), 0
-        for number, (asked, answered) in enumerate(zip(encoded[1::2], encoded[2::2], strict=True), 1):
-            end = at + len(asked) + len(answered)
-            if end > LENGTH:
-                break
-            ids[row, at:end] = torch.tensor(asked + answered)
-            positions[row, at:end] = len(prefix) + torch.arange(end - at)
-            segments[row, at:end] = number
-            labels[row, at + len(asked) : end] = torch.tensor(answered)
-            at = end
-    seen = (segments[:, None] == segments[:, :, None]) | (segments[:, None] == 0)  # [row, query, key]
-    causal = torch.ones(LENGTH, LENGTH, dtype=torch.bool).tril()
-    return {"input_ids": ids, "position_ids": positions, "attention_mask": (seen & causal)[:, None], "labels": labels}
-
-
 def batch_at(step: int, synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast, seed: int) -> dict[str, torch.Tensor]:
     """The batch of this step, whatever came before it."""
     synthesis.rng = random.Random(f"{seed}/{step}")
     copying = [step < COPY_STEPS or synthesis.rng.random() < COPY_SHARE for _ in range(BATCH)]
     return pack([synthesis.copy_scene(TURNS) if copy else fitting_scene(synthesis, tokenizer) for copy in copying], tokenizer)
-
-
-def fitting_scene(synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast) -> Scene:
-    """A scene whose catalogue leaves at least half of the sequence to its turns."""
-    while len(tokenizer((scene := synthesis.scene(TURNS)).system)["input_ids"]) > LENGTH // 2:
-        pass
-    return scene
 
 
 def answer_loss(model: LlamaForCausalLM, body: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -205,27 +170,6 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     return model.eval(), record
 
 
-@torch.no_grad()
-def turn_accuracy(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, synthesis: Synthesis, batches: int, seed: str
-) -> dict[str, float]:
-    """Share of answers right to the last token (teacher-forced, which for exactness equals greedy decoding), by kind of turn."""
-    device, hits, seen = next(model.parameters()).device, Counter(), Counter()
-    synthesis.rng = random.Random(seed)
-    for _ in tqdm(range(batches), desc="measuring", mininterval=5):
-        scenes = [fitting_scene(synthesis, tokenizer) for _ in range(BATCH)]
-        batch = {key: value.to(device) for key, value in pack(scenes, tokenizer).items()}
-        labels = batch.pop("labels")
-        answered = labels != -100
-        wrong = (model(**batch, use_cache=False).logits[:, :-1].argmax(-1) != labels[:, 1:]) & answered[:, 1:]
-        number = (answered[:, 1:] & ~answered[:, :-1]).cumsum(1)  # which answer of its row a token is in or after
-        for row, scene in enumerate(scenes):
-            for n, turn in enumerate(scene.turns[: int(number[row, -1])], 1):
-                seen[turn.kind] += 1
-                hits[turn.kind] += not wrong[row][number[row] == n].any().item()
-    return {kind: round(hits[kind] / seen[kind], 3) for kind in sorted(seen)}
-
-
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, output: Path, record: dict) -> None:
     """Weights in bfloat16 (half the size; the fine-tune quantises them to 4 bits anyway), tokenizer, and the record of the run."""
     output.mkdir(parents=True, exist_ok=True)
@@ -236,8 +180,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, output: Pa
 
 
 def sources_digest() -> str:
-    """One digest of what the weights are made from and by, CLINC150 apart: the scripts of this folder and its data."""
-    names = ("build.py", "synthesis.py", "tools.jsonl", "phrases.jsonl", "intents.jsonl")
+    """One digest of what draws the scenes, CLINC150 apart: two scripts of this folder and its data."""
+    names = ("synthesis.py", "composed.py", "tools.jsonl", "words.jsonl", "frames.jsonl", "phrases.jsonl", "intents.jsonl")
     return hashlib.sha256(b"\0".join((HERE / name).read_bytes() for name in names)).hexdigest()
 
 
@@ -261,8 +205,7 @@ def main() -> None:
     tokenizer.save_pretrained(saved)  # a resumed run goes on with the tokens it began with
     model, record = train(args, synthesis, tokenizer)
     record |= {
-        "turn_accuracy": turn_accuracy(model, tokenizer, synthesis, 40, "measure"),
-        "turn_accuracy_held_out_intents": turn_accuracy(model, tokenizer, Synthesis(clinc, 0, held_out=True), 40, "measure"),
+        "abilities": abilities(model, tokenizer, clinc),
         "held_out_intents": HELD_OUT_INTENTS,
         "parameters": model.num_parameters(),
         "seed": args.seed,

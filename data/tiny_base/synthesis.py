@@ -13,6 +13,8 @@ import string
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from composed import Composer
+
 from helpers.negatives import reason_for
 from helpers.parsing import NoTool, ToolCall
 from helpers.tools import INSTRUCTION, Toolset, ToolSpec
@@ -32,6 +34,7 @@ INSTRUCTIONS = (
     "You can call these tools:", "Tools you may use:", "Choose one tool for the request below.",
 )  # fmt: skip
 
+COMPOSED = 0.45  # of the catalogues hold composed tools
 CALL_SHARE = 0.5  # of the turns; the others are refusals, of these kinds in these proportions (`foreign`: nothing here serves it)
 REFUSALS = {"negated": 0.28, "information_request": 0.16, "underspecified": 0.18, "ambiguous": 0.09, "steering": 0.07, "foreign": 0.22}
 NUMBERS = (
@@ -92,7 +95,7 @@ def make_code(rng: random.Random, words: list[str]) -> str:
 
 
 class Synthesis:
-    """Draws scenes. `rng` gives every random choice; `held_out` draws on the ten CLINC intents kept for measuring, and on no others."""
+    """Draws scenes. `rng` gives every random choice; `held_out` draws on the intents and verbs kept for measuring, and on no others."""
 
     def __init__(self, clinc: list[dict], seed: int | str, held_out: bool = False):
         self.rng = random.Random(seed)
@@ -110,6 +113,15 @@ class Synthesis:
         self.small_talk = [text for intent in sorted(CHITCHAT) for text in self.said.get(intent, ())] + self.phrases["chitchat"] * 5
         self.clauses = [v for t in self.tools for a in t["arguments"] if a["type"] == "text" for v in a["values"]]
         self.requests = [text for intent in sorted(self.intents) for text in self.said[intent]]
+        self.reasons = self.phrases["reason"]
+        self.composer = Composer(
+            read_jsonl(HERE / "words.jsonl"),
+            read_jsonl(HERE / "frames.jsonl"),
+            make_code=lambda: make_code(self.rng, self.words),
+            make_clause=lambda: self._clause(self.reasons),
+            held_out=held_out,
+        )
+        self.composed = COMPOSED
         self.words = sorted({w for text in self.requests + self.clauses for w in re.findall(r"[a-z']+", text)})
 
     # --- catalogues -------------------------------------------------------------------------------------------------
@@ -117,11 +129,11 @@ class Synthesis:
     def scene(self, turns: int) -> Scene:
         """A catalogue of two to five tools and `turns` requests under it."""
         rng = self.rng
-        style = rng.random()
         size = rng.choice((2, 3, 3, 3, 4, 4, 5))
-        n_intents = 0 if style < 0.55 else size if style < 0.85 else rng.randint(1, size - 1)
+        composed, style = rng.random() < self.composed, rng.random()
+        n_intents = 0 if composed or style < 0.55 else size if style < 0.85 else rng.randint(1, size - 1)
         intents = rng.sample(sorted(self.intents), n_intents)
-        tools = self._pick_tools(size - n_intents)
+        tools = self.composer.family(rng, size) if composed else self._pick_tools(size - n_intents)
         entries = [self._instantiate(tool) for tool in tools] + [self._intent_tool(name) for name in intents]
         entries = list({e["spec"]["name"]: e for e in entries}.values())
         rng.shuffle(entries)
@@ -225,7 +237,11 @@ class Synthesis:
 
     def _ambiguous(self, one: dict, two: dict) -> Turn:
         rng = self.rng
-        if rng.random() < 0.5:
+        composed = "composed" in one.get("tool", ()) and "composed" in two.get("tool", ())
+        dice = rng.random()
+        if composed and dice < 0.6:
+            text = self.composer.ambiguous(rng, one["tool"], two["tool"])
+        elif dice < 0.6:
             text = self._phrase("ambiguous", do=rng.choice(one["descriptions"]), do2=rng.choice(two["descriptions"]))
         else:
             joint = rng.choice((" and ", ", and also ", ". also ", " then ", ". And ", " plus ", " or else "))
@@ -294,7 +310,7 @@ class Synthesis:
         """Free words, mostly the tool's own; also others', pairs, nonsense, typos, capitals and quotes, so that they must be copied."""
         rng = self.rng
         dice = rng.random()
-        clause = rng.choice(values if dice < 0.5 else self.clauses if dice < 0.75 else self.requests)
+        clause = rng.choice(values or self.reasons if dice < 0.7 else self.clauses if dice < 0.82 else self.requests)
         if dice > 0.9:
             clause = " ".join(rng.choices(self.words, k=rng.randint(2, 12)))
         if rng.random() < 0.15:
@@ -316,7 +332,9 @@ class Synthesis:
             request = self._phrase("underspecified", do=rng.choice(entry["descriptions"]))
         else:
             key = rng.choice(sorted(tool["missing"]))
-            lacking, request = [entry["named"][key][0]], rng.choice(tool["missing"][key])
+            names = {entry["named"][part][0] for part in key.split("+")}
+            lacking = [name for name in entry["spec"]["inputSchema"]["required"] if name in names]
+            request = self._fill(rng.choice(tool["missing"][key]), entry)[0]
         reason = reason_for("underspecified", entry["spec"]["name"], lacking)
         return Turn(self._roughen(request), NoTool(reason).to_json(), "underspecified")
 
@@ -332,6 +350,9 @@ class Synthesis:
         if dice < 0.55:
             intent = rng.choice([i for i in sorted(self.intents) if i not in here])
             return self._refuse(rng.choice(self.said[intent]), "out_of_scope")
+        family = [e["tool"] for e in entries if "composed" in e.get("tool", ())]
+        if family and dice < 0.9:
+            return self._refuse(self._request(self._instantiate(self.composer.neighbour(rng, family)))[0], "out_of_scope")
         domains = {e["tool"]["domain"] for e in entries if "tool" in e}
         near = dice < 0.8 and bool(domains)  # a neighbour of these tools that happens not to be here
         others = [t for t in self.tools if (t["domain"] in domains) == near and t["names"][0] not in here]
