@@ -65,10 +65,14 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
 
 class RouterTrainer(SFTTrainer):
     """TRL's trainer with logits only where a label is, without TRL's running entropy and accuracy (together a third of a step at the
-    tiny base's width), and with tokens counted from the labelled batch: TRL sums the mask, which if 4-D counts pairs of tokens."""
+    tiny base's width), and with tokens counted from the labelled batch: TRL sums the mask, which if 4-D counts pairs of tokens.
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    With `row_mean`, the loss is the mean over rows of each row's mean over its answer, instead of the mean over all answer tokens.
+    """
+
+    def __init__(self, *args: Any, row_mean: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self._row_mean = row_mean
         self._takes_columns = "logits_to_keep" in inspect.signature(self.model.get_base_model().forward).parameters
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -77,12 +81,30 @@ class RouterTrainer(SFTTrainer):
         if self.model.training:
             self._total_train_tokens += int(real.sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        labels = inputs["labels"][:, 1:]
+        weights = _row_weights(labels)
         if self._takes_columns:
-            labels = inputs["labels"][:, 1:]
             columns = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
-            labels = labels[:, columns]
+            labels, weights = labels[:, columns], weights[:, columns]
             inputs = inputs | {"labels": labels, "shift_labels": labels, "logits_to_keep": columns}
-        return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self._row_mean:
+            return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "shift_labels")})
+        logits = outputs.logits[:, : labels.shape[1]].float()  # without logits_to_keep there is one more, which predicts nothing
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        loss = (losses * weights).sum() / (self.current_gradient_accumulation_steps if self.model.training else 1)
+        return (loss, outputs) if return_outputs else loss
+
+
+def _row_weights(labels: torch.Tensor) -> torch.Tensor:
+    """The weight of each token in the mean over rows of the mean over a row's answer; each unbroken run of labels is an answer."""
+    learned = labels != IGNORED
+    starts = learned & ~torch.nn.functional.pad(learned[:, :-1], (1, 0))
+    rows = (starts.flatten().cumsum(0).view_as(labels) - 1).clamp(min=0)
+    lengths = torch.zeros(labels.numel(), device=labels.device).index_add_(
+        0, rows[learned], torch.ones_like(rows[learned], dtype=torch.float)
+    )
+    return learned / lengths.clamp(min=1)[rows] / starts.sum().clamp(min=1)
 
 
 class _MustLearn(TrainerCallback):
@@ -149,6 +171,7 @@ def make_trainer(
         peft_config=lora_config(recipe),
         data_collator=collator if shares_prefix else None,
         callbacks=[_MustLearn()],
+        row_mean=recipe.row_mean,
     )
     for parameter in trainer.model.parameters():  # TRL casts adapters to bf16, in which small updates vanish and fp16 scaling fails
         if parameter.requires_grad:

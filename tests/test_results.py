@@ -1,12 +1,15 @@
 """The README's measured numbers: what the recorded run says, of the data, base and recipe that are here now."""
 
 import json
+import statistics
 
 from helpers.examples import load_examples
-from helpers.lab.course import spread_table
+from helpers.lab.course import copied_line, spread_table
+from helpers.outcomes import Rate
 from helpers.paths import ROOT, SUPPORT_DESK, TINY_BASE
+from helpers.recipes import TINY
 from helpers.tools import support_desk
-from helpers.training import TINY, fingerprint
+from helpers.training import fingerprint
 
 RECORD = json.loads((SUPPORT_DESK / "results.json").read_text(encoding="utf-8"))
 
@@ -14,6 +17,7 @@ RECORD = json.loads((SUPPORT_DESK / "results.json").read_text(encoding="utf-8"))
 def test_the_readme_shows_the_recorded_table_with_machine_and_date():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert spread_table(RECORD["rivals"], RECORD["fine_tuned"]) in readme
+    assert copied_line([Rate(**rate) for rate in RECORD["copied_ids"]]) in readme
     assert RECORD["date"] in readme and RECORD["machine"] in readme and RECORD["command"] in readme
 
 
@@ -26,3 +30,16 @@ def test_the_record_is_of_this_base_data_and_recipe():
     assert RECORD["trained"]["recipe"] | {"seed": 0} == now["recipe"]
     assert len(RECORD["seeds"]) == len(RECORD["fine_tuned"]) == 3
     assert RECORD["fine_tuned"][0]["n"] == len(load_examples("test"))
+
+
+def test_the_record_meets_what_the_course_promises():
+    """Medians over seeds. What falls short of them is a step back, whatever it is good for otherwise."""
+    median = {
+        name: statistics.median(report["rates"][name]["value"] for report in RECORD["fine_tuned"])
+        for name in RECORD["fine_tuned"][0]["rates"]
+    }
+    assert median["valid_tool_call_rate"] >= 0.95
+    assert median["tool_name_accuracy"] >= 0.70
+    assert median["argument_match_accuracy"] >= 0.60
+    assert median["false_calls_on_no_tool"] <= 0.30
+    assert median["missed_calls"] <= 0.20

@@ -163,7 +163,8 @@ def test_a_model_that_takes_no_mask_falls_back_to_padded_rows_and_says_so(exampl
 def test_logits_where_labels_are_give_the_same_loss_and_gradients(architecture, examples, tokenizer, tmp_path):
     rows = features(examples, tokenizer)
     dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
-    trainer = training.make_trainer(random_model(architecture, len(tokenizer)), tokenizer, dataset, TINY, tmp_path)
+    recipe = dataclasses.replace(TINY, row_mean=False)
+    trainer = training.make_trainer(random_model(architecture, len(tokenizer)), tokenizer, dataset, recipe, tmp_path)
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)  # zero would hide the gradients of A
@@ -176,6 +177,29 @@ def test_logits_where_labels_are_give_the_same_loss_and_gradients(architecture, 
         assert outputs.logits.shape[1] == int((batch["labels"][:, 1:] != IGNORED).any(dim=0).sum()) < batch["labels"].shape[1]
         assert loss.item() == pytest.approx(whole, rel=1e-5)
         assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_with_row_mean_a_short_refusal_counts_as_much_as_a_long_call(examples, tokenizer, tmp_path):
+    rows = features(examples, tokenizer)
+    dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
+    trainer = training.make_trainer(random_model("llama", len(tokenizer)), tokenizer, dataset, TINY, tmp_path)
+    alone = [loss_and_gradients(trainer.model, padded([row]))[0] for row in rows]
+    lengths = [sum(label != IGNORED for label in row["labels"]) for row in rows]
+    by_token = sum(loss * n for loss, n in zip(alone, lengths, strict=True)) / sum(lengths)
+    assert abs(by_token - sum(alone) / len(alone)) > 1e-4  # or the test could not tell them apart
+    for batch in (SharedPrefixCollator(0)(rows), SharedPrefixCollator(0, max_packed=300)(rows), padded(rows)):
+        for takes_columns in (True, False):
+            trainer._takes_columns = takes_columns
+            trainer.current_gradient_accumulation_steps = 1
+            assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(sum(alone) / len(alone), rel=1e-5)
+            trainer.current_gradient_accumulation_steps = 2
+            assert trainer.compute_loss(trainer.model, dict(batch)).item() == pytest.approx(sum(alone) / len(alone) / 2, rel=1e-5)
+
+
+def test_row_weights():
+    labels = torch.tensor([[IGNORED, 5, 6, IGNORED, 7], [8, IGNORED, IGNORED, IGNORED, IGNORED]])
+    assert training._row_weights(labels).tolist() == [[0, pytest.approx(1 / 6), pytest.approx(1 / 6), 0, pytest.approx(1 / 3)],
+                                                      [pytest.approx(1 / 3), 0, 0, 0, 0]]  # fmt: skip
 
 
 class TestRows:

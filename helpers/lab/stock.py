@@ -51,8 +51,8 @@ class Job:
 
 
 def make_job(base: str, examples: Sequence[Example], toolset: Toolset) -> Job:
-    """A job at BATCH rows a step, without dropout (which would make losses differ), and with room for the longest of the rows."""
-    recipe = dataclasses.replace(recipe_for(base), batch=BATCH, accumulation=1, dropout=0.0)
+    """A job at BATCH rows a step, with TRL's loss and no dropout (so that losses can agree), and with room for the longest of the rows."""
+    recipe = dataclasses.replace(recipe_for(base), batch=BATCH, accumulation=1, dropout=0.0, row_mean=False)
     tokenizer = load_tokenizer(base)
     room = room_for(longest([example.request for example in examples], tokenizer), toolset, tokenizer)
     return Job(base, examples, toolset, dataclasses.replace(recipe, max_length=max(recipe.max_length, room)))
