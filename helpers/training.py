@@ -16,7 +16,8 @@ import peft
 import torch
 import transformers
 import trl
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.utils.notebook import NotebookProgressCallback
 from trl import SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
@@ -107,6 +108,14 @@ def _row_weights(labels: torch.Tensor) -> torch.Tensor:
     return learned / lengths.clamp(min=1)[rows] / starts.sum().clamp(min=1)
 
 
+class _Bar(ProgressCallback):
+    """Progress as one bar with the loss beside it; TRL's way prints a line for every few steps."""
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix_str(f"loss {float(logs['loss']):.3f}")
+
+
 class _MustLearn(TrainerCallback):
     """Stops a run whose first step has no gradient: it would go through every step and learn nothing."""
 
@@ -173,6 +182,9 @@ def make_trainer(
         callbacks=[_MustLearn()],
         row_mean=recipe.row_mean,
     )
+    for shown in (ProgressCallback, PrinterCallback, NotebookProgressCallback):
+        trainer.remove_callback(shown)
+    trainer.add_callback(_Bar())
     for parameter in trainer.model.parameters():  # TRL casts adapters to bf16, in which small updates vanish and fp16 scaling fails
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
