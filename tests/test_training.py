@@ -302,7 +302,9 @@ class TestRun:
 
     def test_the_log_counts_every_token_once(self, examples, tokenizer, tmp_path):
         dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
-        trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, dataclasses.replace(TINY, batch=16), tmp_path)
+        trainer = training.make_trainer(
+            load_base(str(TINY_BASE)), tokenizer, dataset, dataclasses.replace(TINY, batch=16, epochs=1), tmp_path
+        )
         lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
         shared = len(os.path.commonprefix([row["input_ids"] for row in trainer.train_dataset]))  # noqa: RUF071 (of lists, by element)
         sequences, length = trainer.data_collator(list(trainer.train_dataset))["input_ids"].shape
