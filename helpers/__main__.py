@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     benching = commands.add_parser("bench", help="how much faster than the stock path, and how both grow: minutes on a CPU")
     benching.add_argument("--rows", type=int, help="training rows and requests to time (default: 64 and the whole test split)")
     benching.add_argument("--repeats", type=int, default=3, help="how often each is timed; what is shown is the median (default: 3)")
+    benching.add_argument("--adapter", type=Path, help="folder that `train` left, for the routers that are timed (default: the base alone)")
     benching.add_argument("--growth", action="store_true", help="time catalogues of 3 to 100 tools, and 100 to 10,000 requests, instead")
     benching.add_argument("--most-stock", type=int, default=300, help="requests up to which --growth times the stock loop (default: 300)")
     benching.add_argument("--json", type=Path, help="keep the results here; - prints them as the last line")

@@ -74,7 +74,7 @@ def short_outputs(monkeypatch):
 
 def options(**given) -> argparse.Namespace:
     """The command's options, as the shell would give them."""
-    return argparse.Namespace(**{"rows": None, "repeats": 1, "growth": False, "most_stock": 300, "json": None} | given)
+    return argparse.Namespace(**{"rows": None, "repeats": 1, "growth": False, "most_stock": 300, "adapter": None, "json": None} | given)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -275,6 +275,8 @@ def test_the_last_line_is_the_record_with_the_four_ratios(quick, capsys):
     assert record["details"]["train_30_tools"]["left_out"]["TRL, packing"] == "too slow for a test"
     assert record["details"]["evaluate"]["equal_share"] == record["details"]["route_p50"]["equal_share"] == 1.0
     assert len(record["details"]["route_p50"]["paths"][OURS]["seconds"]) == 2
+    assert bench.ratio_table(record).splitlines()[2] == "| train support desk | TRL, padded 16 x 1 | **2.0** (2.0 to 2.0) |"
+    assert record["sources_sha256"] == bench.sources_digest()
     starts = [line.split()[0] for line in shown if line.startswith(four)]
     assert starts == [*four, *four]  # the table, and then the facts of each
 
@@ -298,6 +300,12 @@ def test_growth_keeps_seconds_of_a_row_by_catalogue_and_of_all_rows_by_number(qu
     assert record["rows"] == [{"rows": 4, "ours": 0.5, "stock": 1.0}, {"rows": 100, "ours": 0.5, "stock": None}]
     assert len(plots.growth(record).axes) == 2  # what one writes the other reads
     assert '"rows"' not in capsys.readouterr().out
+
+
+def test_an_adapter_goes_into_the_command_and_not_with_growth():
+    assert bench._command(options(adapter="outputs/router", repeats=3)) == "python -m helpers bench --adapter outputs/router --repeats 3"
+    with pytest.raises(ValueError, match="leave out --adapter"):
+        bench.growth(options(growth=True, adapter="outputs/router"))
 
 
 @pytest.mark.parametrize("rows", [0, 8, 20])

@@ -37,7 +37,7 @@ from helpers.routing import Completion, Router
 from helpers.tools import Toolset, support_desk
 from helpers.training import run_record
 
-RECORD, GROWTH = DATA / "speed" / "bench.json", DATA / "speed" / "growth.json"
+RECORD = DATA / "speed" / "bench.json"
 SOURCES = ("models", "packing", "recipes", "training", "drafting", "routing")  # the modules whose speed is measured
 GENERATE = "model.generate, one by one"
 ROWS, ROUTED, LOOPED, WARM_UP = 64, 40, 16, 2
@@ -107,8 +107,10 @@ def _equal_share(left: Sequence[str], right: Sequence[str]) -> float:
 def run(args: argparse.Namespace) -> None:
     """Checks that the paths agree, times them, and prints each ratio with what it was measured on; `--json` keeps it all.
 
-    `args` has `rows` (None: 64 training rows and the whole test split), `repeats`, and `json`: a path, `-` for the last line of the
-    output, or None. Raises ValueError on rows that make no whole steps, and RuntimeError when the paths disagree.
+    `args` has `rows` (None: 64 training rows and the whole test split), `repeats`, `adapter` (of the routers; None: the base alone), and
+    `json`: a path, `-` for the last line of the output, or None.
+
+    Raises ValueError on rows that make no whole steps, and RuntimeError when the paths disagree.
     """
     base, record, rows = default_base(), run_record(), ROWS if args.rows is None else args.rows
     if rows < BATCH or rows % BATCH:
@@ -119,12 +121,14 @@ def run(args: argparse.Namespace) -> None:
         "train_support_desk": make_job(base, training, support_desk()),
         "train_30_tools": make_job(base, training, thirty_tools()),
     }
-    print(f"base {base_label(base)} without adapter; equality is checked in float32, times are taken in 4 bits", flush=True)
+    whole, router = (Router.from_pretrained(base, args.adapter, four_bit=four_bit) for four_bit in (False, True))
+    whole.model.float()
+    adapted = f"with the adapter in {args.adapter}" if args.adapter else "without adapter"
+    print(f"base {base_label(base)}, routing {adapted}; equality is checked in float32, times are taken in 4 bits", flush=True)
     unusable = {name: unusable_paths(job) for name, job in jobs.items()}
-    check_outputs(Router(load_base(base, four_bit=False).float(), load_tokenizer(base)), requests)
+    check_outputs(whole, requests)
     print("every path agrees with ours, except those left out below; timing", flush=True)
     results = [time_training(name, job, unusable[name], args.repeats) for name, job in jobs.items()]
-    router = Router.from_pretrained(base)
     results += [time_evaluation(router, requests, args.repeats), time_routing(router, evenly(requests, ROUTED), args.repeats)]
     print(report(results))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -156,6 +160,8 @@ def growth(args: argparse.Namespace) -> None:
     RuntimeError when the paths disagree.
     """
     base, record, rows = default_base(), run_record(), ROWS if args.rows is None else args.rows
+    if args.adapter:
+        raise ValueError("--growth times the base alone; leave out --adapter")
     if rows < 1:
         raise ValueError(f"there is no request to time: --rows must be at least 1, got {rows}")
     training, tokenizer, whole = load_examples("train"), load_tokenizer(base), load_base(base, four_bit=False).float()
@@ -224,6 +230,7 @@ def _made(args: argparse.Namespace, base: str) -> dict[str, str]:
 
 def _command(args: argparse.Namespace) -> str:
     command = "python -m helpers bench" + (f" --growth --most-stock {args.most_stock}" if args.growth else "")
+    command += f" --adapter {args.adapter}" if args.adapter else ""
     return f"{command} --repeats {args.repeats}" + ("" if args.rows is None else f" --rows {args.rows}")
 
 
