@@ -4,6 +4,7 @@ import json
 import statistics
 
 from helpers.examples import load_examples
+from helpers.lab import bench
 from helpers.lab.course import copied_line, spread_table
 from helpers.outcomes import Rate
 from helpers.paths import ROOT, SUPPORT_DESK, TINY_BASE
@@ -43,3 +44,12 @@ def test_the_record_meets_what_the_course_promises():
     assert median["argument_match_accuracy"] >= 0.60
     assert median["false_calls_on_no_tool"] <= 0.30
     assert median["missed_calls"] <= 0.20
+
+
+def test_the_readme_shows_the_recorded_ratios_with_machine_and_date():
+    """Stale? Run the record's command with `--json data/speed/bench.json`, and put its table into the README."""
+    speed = json.loads(bench.RECORD.read_text(encoding="utf-8"))
+    assert speed["sources_sha256"] == bench.sources_digest()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert bench.ratio_table(speed) in readme
+    assert f"{speed['machine']}, {speed['date']}" in readme and speed["command"] in readme
