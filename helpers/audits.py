@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from helpers.examples import Example, audit_labels, frame
+from helpers.examples import Example, audit_labels, frame, grams
 from helpers.negatives import KINDS, RECOMMENDED_SHARE, no_tool_share, share_table
 from helpers.parsing import InvalidOutput, NoTool, parse_tool_call
 from helpers.tools import NO_TOOL, Toolset, support_desk
@@ -33,7 +33,7 @@ SEVERITY = {
 }
 RARE = 0.05  # a kind of negative below this share of its split's negatives is taught, or measured, by too few rows
 _LONGEST, _SHOWN = 80, 5  # characters in a sentence; findings of a kind, and ids of a finding, that a report spells out
-_GRAM, _BLOCK = 5, 256  # characters in a piece of a request, as in `audit_leakage`; rows compared with all others at a time
+_BLOCK = 256  # rows compared with all others at a time
 Placed = tuple[str, Example]  # a row, after the name of its split
 
 
@@ -235,10 +235,10 @@ def _alike(texts: Sequence[str], least: float) -> Iterator[tuple[int, int, float
 
     Exact: a sparse product counts the grams that a block of texts shares with all others. 5,000 requests take seconds.
     """
-    grams = [{text[k : k + _GRAM] for k in range(max(1, len(text) - _GRAM + 1))} for text in texts]
+    pieces = [grams(text) for text in texts]
     column: dict[str, int] = {}
-    cells = [column.setdefault(gram, len(column)) for mine in grams for gram in mine]
-    sizes = np.array([len(mine) for mine in grams])
+    cells = [column.setdefault(piece, len(column)) for own in pieces for piece in own]
+    sizes = np.array([len(own) for own in pieces])
     holds = csr_array((np.ones(len(cells), np.int32), cells, [0, *np.cumsum(sizes)]), shape=(len(texts), len(column)))
     held_by = holds.T.tocsr()
     for start in range(0, len(texts), _BLOCK):

@@ -187,15 +187,15 @@ def audit_leakage(train: Sequence[Example], held_out: Sequence[Example], thresho
     findings = []
     frames = {frame(row): row for row in train}
     ids = {value: row for row in train for name, value in _string_arguments(row) if name == "order_id"}
-    grams = [(row, _grams(row)) for row in train]
+    known = [(row, grams(_blanked(row))) for row in train]
     for row in held_out:
         if (twin := frames.get(frame(row))) is not None:
             findings.append(Finding("same frame", (twin.id, row.id), frame(row)))
         for name, value in _string_arguments(row):
             if name == "order_id" and value in ids:
                 findings.append(Finding("shared id", (ids[value].id, row.id), value))
-        mine = _grams(row)
-        for other, theirs in grams:
+        mine = grams(_blanked(row))
+        for other, theirs in known:
             if not len(mine) * threshold <= len(theirs) <= len(mine) / threshold:
                 continue  # sets of such different sizes cannot be that similar
             shared = len(mine & theirs)
@@ -227,9 +227,13 @@ def _normal(text: str) -> str:
     return re.sub(r"\s+", " ", text.lower()).strip(" .!?")
 
 
-def _grams(example: Example, n: int = 5) -> set[str]:
-    text = re.sub(r"\{\w+\}", "_", frame(example))
+def grams(text: str, n: int = 5) -> set[str]:
+    """The pieces of `n` characters that the text holds; a shorter text is its only piece."""
     return {text[i : i + n] for i in range(max(1, len(text) - n + 1))}
+
+
+def _blanked(example: Example) -> str:
+    return re.sub(r"\{\w+\}", "_", frame(example))
 
 
 def write_examples(path: Path, rows: Iterable[dict[str, Any]]) -> int:

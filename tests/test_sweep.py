@@ -92,7 +92,7 @@ def test_a_run_says_which_it_is():
         (60, {"chitchat": 9}, (0.5,), (), 18),
         (60, {"chitchat": 5, "steering": 1}, (0.15,), ("chitchat",), 9),  # one negative is left: 15% of 10 rounds to 2
         (60, {"chitchat": 5, "steering": 1}, (0.15,), ("steering",), 36),  # five are left: 15% of 37 is 5.55
-        (1500, {"chitchat": 900}, (0.0, 0.5), (), 1200),
+        (1500, {"chitchat": 900}, (0.0, 0.5), (), sweep.MAX_SIZE),
         (0, {"chitchat": 9}, (0.0,), (), 0),
     ],
 )
@@ -103,7 +103,7 @@ def test_the_size_is_the_largest_that_every_run_can_have(calls, kinds, shares, w
 
 def test_every_run_of_the_plan_can_be_drawn_from_the_written_rows():
     written, runs = read_written(), plan(seeds=(0,))
-    assert runs[0].size == min(1200, sum(row.is_call for row in written))  # as long as calls are what is short
+    assert runs[0].size == min(sweep.MAX_SIZE, sum(row.is_call for row in written))  # as long as calls are what is short
     for run in runs:
         rows = rows_for(run, written)
         assert len(rows) == len({row.id for row in rows}) == run.size

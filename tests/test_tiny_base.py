@@ -1,0 +1,83 @@
+"""What the tiny base is taught: every scene is legal, its answers follow from what stands in it, and the same seed draws it again."""
+
+import hashlib
+import json
+import random
+import re
+import sys
+
+import pytest
+
+from helpers.parsing import NoTool, ToolCall, parse_tool_call
+from helpers.paths import TINY_BASE
+from helpers.tools import Toolset, ToolSpec
+
+sys.path.insert(0, str(TINY_BASE))  # its scripts run alone, beside the data they read
+import synthesis  # noqa: E402
+
+SIGNATURE = re.compile(r"^- ([\w.-]+)\((.*?)\): (.*)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def clinc():
+    """CLINC150's requests are not in the repository; 24 made-up ones an intent stand in for them."""
+    intents = [row["intent"] for row in synthesis.read_jsonl(TINY_BASE / "intents.jsonl")]
+    return [
+        {"request": f"{intent.replace('_', ' ')} for the {n} of us", "intent": intent}
+        for intent in [*intents, *sorted(synthesis.CHITCHAT), "out_of_scope"]
+        for n in ("two three four five six seven eight nine ten eleven twelve thirteen " * 2).split()
+    ]
+
+
+def drawn(clinc, seed: int = 0, count: int = 40) -> list:
+    source = synthesis.Synthesis(clinc, seed)
+    return [source.scene(12) for _ in range(count)]
+
+
+def catalogue(system: str) -> Toolset:
+    """The catalogue as it can be read from the prompt; enough of it to judge an answer's form."""
+    types = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+    specs = []
+    for name, arguments, description in SIGNATURE.findall(system):
+        parts = dict(part.split(": ", 1) for part in re.split(r", (?=[\w.-]+\??: )", arguments) if part)
+        properties = {part.rstrip("?"): {"type": types[kind]} if kind in types else {} for part, kind in parts.items()}
+        required = [part for part in parts if not part.endswith("?")]
+        schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        specs.append(ToolSpec(name, description, schema))
+    return Toolset.from_specs(specs)
+
+
+def test_every_answer_is_legal_under_its_catalogue(clinc):
+    kinds = set()
+    for scene in drawn(clinc):
+        tools = catalogue(scene.system)
+        for turn in scene.turns:
+            decision = parse_tool_call(turn.answer, tools)
+            assert isinstance(decision, ToolCall if turn.kind == "call" else NoTool), (turn, decision)
+            kinds.add(turn.kind)
+    assert {"call", "ambiguous", "underspecified", "out_of_scope"} <= kinds
+
+
+def test_the_same_seed_draws_the_same_scenes(clinc):
+    assert drawn(clinc, 3, 5) == drawn(clinc, 3, 5) != drawn(clinc, 4, 5)
+
+
+def test_held_out_intents_and_verbs_are_in_no_scene(clinc):
+    held_out = synthesis.Synthesis(clinc, 0, held_out=True)
+    taught = synthesis.Synthesis(clinc, 0)
+    assert set(held_out.intents) == set(synthesis.HELD_OUT_INTENTS) and not set(held_out.intents) & set(taught.intents)
+    assert held_out.composer.verbs and not [verb for verb in held_out.composer.verbs if verb in taught.composer.verbs]
+
+
+def test_codes_are_of_many_forms_and_hold_at_least_two_digits():
+    rng = random.Random(0)
+    codes = [synthesis.make_code(rng, ["kite", "pond"]) for _ in range(2000)]
+    assert all(4 <= len(code) <= 18 and sum(sign.isdigit() for sign in code) >= 2 and " " not in code for code in codes)
+    assert len({re.sub("[0-9]+", "9", re.sub("[a-z]+", "a", re.sub("[A-Z]+", "A", code))) for code in codes}) > 500
+
+
+def test_the_record_says_when_the_sources_have_changed():
+    names = ("synthesis.py", "composed.py", "tools.jsonl", "words.jsonl", "frames.jsonl", "phrases.jsonl", "intents.jsonl")
+    digest = hashlib.sha256(b"\0".join((TINY_BASE / name).read_bytes() for name in names)).hexdigest()
+    record = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))
+    assert record["sources_sha256"] == digest, "the weights were made from other sources: build again, or see data/tiny_base/README.md"
