@@ -82,17 +82,17 @@ class RouterTrainer(SFTTrainer):
         if self.model.training:
             self._total_train_tokens += int(real.sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-        every = inputs["labels"][:, 1:]  # each is predicted one position earlier
-        columns = (every != IGNORED).any(dim=0).nonzero().squeeze(1)
-        labels = every[:, columns]
+        labels = inputs["labels"][:, 1:]
+        weights = _row_weights(labels)
         if self._takes_columns:
+            columns = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
+            labels, weights = labels[:, columns], weights[:, columns]
             inputs = inputs | {"labels": labels, "shift_labels": labels, "logits_to_keep": columns}
         if not self._row_mean:
             return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "shift_labels")})
-        logits = outputs.logits if self._takes_columns else outputs.logits[:, columns]
-        losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-        weights = _row_weights(every)[:, columns]
+        logits = outputs.logits[:, : labels.shape[1]].float()  # without logits_to_keep there is one more, which predicts nothing
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
         loss = (losses * weights).sum() / (self.current_gradient_accumulation_steps if self.model.training else 1)
         return (loss, outputs) if return_outputs else loss
 
