@@ -34,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     routing.add_argument("--adapter", type=Path)
     routing.add_argument("--base")
 
-    sweeping = commands.add_parser("sweep", help="fine-tune at many shares of negatives, and without each kind of them: half an hour or more on a CPU")
+    sweeping = commands.add_parser(
+        "sweep", help="fine-tune at many shares of negatives, and without each kind: half an hour or more on a CPU"
+    )
     sweeping.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     sweeping.add_argument("--size", type=int, help="rows of each run (default: as many as every run can be drawn with, at most 600)")
     sweeping.add_argument(

@@ -13,7 +13,7 @@ from helpers.paths import TINY_BASE
 from helpers.tools import Toolset, ToolSpec
 
 sys.path.insert(0, str(TINY_BASE))  # its scripts run alone, beside the data they read
-import synthesis  # noqa: E402
+import synthesis
 
 SIGNATURE = re.compile(r"^- ([\w.-]+)\((.*?)\): (.*)$", re.MULTILINE)
 
