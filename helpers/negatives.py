@@ -100,13 +100,16 @@ def mix(
     """A training set of `size` rows of which `no_tool_share` are negatives, spread evenly over their kinds, in random order.
 
     `size` defaults to the number of calls, so that sets of different shares are equally large. No row is used twice.
-    Raises ValueError when the share is outside [0, 1] or there are too few rows for it; warns outside the lesson's 10-20%.
+    Raises ValueError when the share is outside [0, 1], the set would be empty, or there are too few rows for it; warns outside the
+    lesson's 10-20%.
     """
     if not 0 <= no_tool_share <= 1:
         raise ValueError(f"no_tool_share is a share between 0 and 1, got {no_tool_share}")
     if any(not row.is_call for row in calls) or any(row.is_call for row in negatives):
         raise ValueError("`calls` takes rows whose target is a call, `negatives` rows whose target is no_tool")
     size = len(calls) if size is None else size
+    if size < 1:
+        raise ValueError(f"a training set needs at least one row, got size={size}; without calls, say how many rows with size=")
     n_negatives = round(size * no_tool_share)
     for name, wanted, rows in (("negatives", n_negatives, negatives), ("calls", size - n_negatives, calls)):
         if wanted > len(rows):
@@ -115,10 +118,11 @@ def mix(
                 f"add {name}, or ask for fewer rows with size="
             )
     low, high = RECOMMENDED_SHARE
+    percent = f"{100 * no_tool_share:.3g}%"
     if no_tool_share < low:
-        warnings.warn(f"{no_tool_share:.0%} negatives is under {low:.0%}: the router may learn to call a tool every time", stacklevel=2)
+        warnings.warn(f"{percent} negatives is under {low:.0%}: the router may learn to call a tool every time", stacklevel=2)
     if no_tool_share > high:
-        warnings.warn(f"{no_tool_share:.0%} negatives is over {high:.0%}: the router may learn to hold back on real requests", stacklevel=2)
+        warnings.warn(f"{percent} negatives is over {high:.0%}: the router may learn to hold back on real requests", stacklevel=2)
     rng = random.Random(seed)
     rows = rng.sample(list(calls), size - n_negatives) + _spread(negatives, n_negatives, rng)
     rng.shuffle(rows)

@@ -32,7 +32,8 @@ def test_shares_of_no_tool():
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_kind_is_known_and_every_kind_of_negative_is_there(split):
     table = share_table(SPLITS[split])
-    assert set(table) == {"call", *KINDS} and min(table.values()) > 0
+    fewest = {"train": 25, "validation": 1, "test": 10}[split]  # different rows that the course promises of each kind
+    assert set(table) == {"call", *KINDS} and min(table.values()) >= fewest
     assert {row.kind for row in SPLITS[split] if row.is_call} == set(CALL_KINDS)
 
 

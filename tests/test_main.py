@@ -11,7 +11,7 @@ import pytest
 from helpers.__main__ import main
 from helpers.evaluation import score
 from helpers.examples import load_examples, read_examples, write_examples
-from helpers.lab import bench, course, fit
+from helpers.lab import bench, course, fit, sweep
 from helpers.paths import TINY_BASE
 from helpers.tools import support_desk
 
@@ -90,6 +90,14 @@ def test_bench_takes_ratios_or_growth(monkeypatch, tmp_path):
     assert main(["bench", "--rows", "32", "--json", "-"]) == 0
     assert main(["bench", "--growth", "--repeats", "1", "--most-stock", "1000", "--json", str(tmp_path / "growth.json")]) == 0
     assert asked == [("run", 32, 3, 300, Path("-")), ("growth", None, 1, 1000, tmp_path / "growth.json")]
+
+
+def test_sweep_goes_on_with_its_record_unless_another_is_named(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(sweep, "sweep", lambda path, **choices: asked.append((path, choices)))
+    assert main(["sweep"]) == 0
+    assert main(["sweep", "--seeds", "3", "--size", "90", "--output", str(tmp_path / "mine.jsonl")]) == 0
+    assert asked == [(sweep.RECORD, {"seeds": [0, 1, 2], "size": None}), (tmp_path / "mine.jsonl", {"seeds": [3], "size": 90})]
 
 
 def test_fit_takes_a_file_for_its_record(monkeypatch, tmp_path):

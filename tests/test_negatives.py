@@ -143,7 +143,7 @@ def test_kinds_of_the_readers_own_come_last_and_no_row_is_lost():
 
 # --- mixing -----------------------------------------------------------------------------------------------------------
 
-POOLS = st.integers(0, 30), st.lists(st.sampled_from(KIND_NAMES), max_size=30), st.floats(0, 1), st.integers(0, 40), st.integers(0, 2**32)
+POOLS = st.integers(0, 30), st.lists(st.sampled_from(KIND_NAMES), max_size=30), st.floats(0, 1), st.integers(1, 40), st.integers(0, 2**32)
 
 
 @given(*POOLS)
@@ -160,7 +160,7 @@ def test_a_mix_has_its_size_and_share_and_only_rows_that_were_given_each_once(n_
     assert all(any(row is given for given in calls + negatives) for row in rows)
 
 
-@given(st.floats(0, 1), st.integers(0, 60), st.integers(0, 2**32))
+@given(st.floats(0, 1), st.integers(1, 60), st.integers(0, 2**32))
 def test_a_mix_is_decided_by_its_seed(share, size, seed):
     assert quiet_mix(CALLS, NEGATIVES, share, seed, size) == quiet_mix(list(CALLS), tuple(NEGATIVES), share, seed, size)
 
@@ -217,6 +217,14 @@ def test_a_share_that_is_none_is_refused(share):
         mix(CALLS, NEGATIVES, share)
 
 
+@pytest.mark.parametrize("size", [0, -5])
+def test_a_set_without_rows_is_refused(size):
+    with pytest.raises(ValueError, match=f"needs at least one row, got size={size}"):
+        mix(CALLS, NEGATIVES, 0.15, size=size)
+    with pytest.raises(ValueError, match="without calls, say how many rows with size="):
+        mix([], NEGATIVES, 1.0)
+
+
 def test_too_few_negatives_are_counted_in_the_refusal():
     with pytest.raises(
         ValueError, match=r"a share of 20% in 60 rows needs 12 negatives and there are 11; add negatives, or ask for fewer rows"
@@ -248,6 +256,7 @@ def test_shares_of_the_lessons_band_pass_without_warning(share):
     ("share", "said"),
     [
         (0.0, "0% negatives is under 10%: the router may learn to call a tool every time"),
+        (0.096, "9.6% negatives is under 10%: the router may learn to call a tool every time"),
         (0.05, "5% negatives is under 10%: the router may learn to call a tool every time"),
         (0.3, "30% negatives is over 20%: the router may learn to hold back on real requests"),
         (1.0, "100% negatives is over 20%: the router may learn to hold back on real requests"),
