@@ -4,7 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -58,9 +58,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All findings of an audit, errors first."""
+    """All findings of an audit, errors first, and for each split its rows of every kind (`share_table`)."""
 
     findings: tuple[Finding, ...]
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -82,12 +83,20 @@ class AuditReport:
 
     def __str__(self) -> str:
         errors = len(self.errors)
-        return f"errors: {errors}, warnings: {len(self.findings) - errors}\n{self._details(zeros=True)}"
+        head = f"errors: {errors}, warnings: {len(self.findings) - errors}"
+        return "\n".join([head, self._details(zeros=True), *self._shares()])
 
     def _repr_markdown_(self) -> str:
         counts = [f"| {SEVERITY[kind]} | {kind} | {n} |" for kind, n in self.counts().items()]
         details = ["", "```text", self._details(zeros=False), "```"] if self.findings else []  # fenced: requests may hold Markdown, HTML
-        return "\n".join(["| severity | kind | findings |", "| --- | --- | --- |", *counts, *details])
+        shares = [f"\n{line}" for line in self._shares()]
+        return "\n".join(["| severity | kind | findings |", "| --- | --- | --- |", *counts, *details, *shares])
+
+    def _shares(self) -> Iterator[str]:
+        """A line per split with the share of each kind in its rows."""
+        for split, table in self.tables.items():
+            total = sum(table.values())
+            yield f"{split}, {total:,} rows: " + ", ".join(f"{kind} {n / total:.1%}" for kind, n in table.items())
 
     def _details(self, zeros: bool) -> str:
         """A line per kind with its count (kinds without findings only with `zeros`), each followed by up to five findings."""
@@ -116,7 +125,8 @@ def audit(splits: Mapping[str, Sequence[Example]], toolset: Toolset | None = Non
     for split in splits:
         rows = [item for item in placed if item[0] == split]
         found += [*_shares(split, rows), *_lengths(rows)]
-    return AuditReport(tuple(sorted(found, key=lambda one: (list(SEVERITY).index(one.kind), one.rows, one.splits, one.text))))
+    findings = sorted(found, key=lambda one: (list(SEVERITY).index(one.kind), one.rows, one.splits, one.text))
+    return AuditReport(tuple(findings), {split: share_table(rows) for split, rows in splits.items()})
 
 
 def _finding(kind: str, placed: Sequence[Placed], sentence: str, *words: str) -> Finding:

@@ -407,8 +407,14 @@ def test_the_markdown_has_the_counts_in_a_table_and_the_requests_in_a_fence():
         "| error | near duplicate across splits | 2 |",
     ]
     assert len(table.split("\n")) == 2 + len(SEVERITY)
-    assert "now | cancel B-2 `at once`" in rest and rest.endswith("\n```")
+    fenced, _, shares = rest.partition("\n```\n")
+    assert "now | cancel B-2 `at once`" in fenced and shares.count(" rows: call ") == len(BAD)
     assert "```" not in AuditReport(())._repr_markdown_()
+
+
+def test_the_report_ends_with_the_share_of_each_kind_in_each_split():
+    rows = [*(track(id, f"where is {id}", id) for id in ("A-1", "B-2", "C-3")), refuse("d", "lovely weather")]
+    assert str(audit({"train": rows})).splitlines()[-1].startswith("train, 4 rows: call 75.0%, chitchat 25.0%, information_request 0.0%")
 
 
 def test_check_raises_with_the_errors_and_leaves_the_warnings_out():
