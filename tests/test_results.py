@@ -4,7 +4,7 @@ import json
 import statistics
 
 from helpers.examples import load_examples
-from helpers.lab import bench
+from helpers.lab import bench, sweep
 from helpers.lab.course import copied_line, spread_table
 from helpers.outcomes import Rate
 from helpers.paths import ROOT, SUPPORT_DESK, TINY_BASE
@@ -53,3 +53,10 @@ def test_the_readme_shows_the_recorded_ratios_with_machine_and_date():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert bench.ratio_table(speed) in readme
     assert f"{speed['machine']}, {speed['date']}" in readme and speed["command"] in readme
+
+
+def test_the_recorded_sweep_is_whole_and_of_this_base_data_and_recipe():
+    """Stale? Remove data/support_desk/sweep.jsonl, run `python -m helpers sweep`, and read notebook 3 again: its text tells of it."""
+    written = sweep.read_written()
+    assert sweep.stale(sweep.RECORD, written) == []
+    assert sorted(map(sweep.run_of, sweep.read_rows(sweep.RECORD)), key=str) == sorted(sweep.plan(), key=str)
