@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse import csr_array
 
-from helpers.examples import Example, audit_labels, frame, grams
+from helpers.examples import Example, audit_labels, blanked, grams
 from helpers.negatives import KINDS, RECOMMENDED_SHARE, no_tool_share, share_table
 from helpers.parsing import InvalidOutput, NoTool, parse_tool_call
 from helpers.tools import NO_TOOL, Toolset, support_desk
@@ -152,7 +152,7 @@ def _duplicates(placed: Sequence[Placed]) -> Iterator[Finding]:
 def _near_duplicates(placed: Sequence[Placed], near: float) -> Iterator[Finding]:
     """One finding for each row that is alike, arguments blanked, to rows before it: of an earlier split, or of train as it is."""
     before, plain = defaultdict(list), [_plain(row) for _, row in placed]
-    for a, b, likeness in _alike([re.sub(r"\{\w+\}", "_", frame(row)) for _, row in placed], near):
+    for a, b, likeness in _alike([blanked(row) for _, row in placed], near):
         across = placed[a][0] != placed[b][0]
         if (across or placed[a][0] == "train") and plain[a] != plain[b]:  # exact duplicates are counted already
             before["near duplicate across splits" if across else "near duplicate in train", b].append((-likeness, a))

@@ -187,14 +187,14 @@ def audit_leakage(train: Sequence[Example], held_out: Sequence[Example], thresho
     findings = []
     frames = {frame(row): row for row in train}
     ids = {value: row for row in train for name, value in _string_arguments(row) if name == "order_id"}
-    known = [(row, grams(_blanked(row))) for row in train]
+    known = [(row, grams(blanked(row))) for row in train]
     for row in held_out:
         if (twin := frames.get(frame(row))) is not None:
             findings.append(Finding("same frame", (twin.id, row.id), frame(row)))
         for name, value in _string_arguments(row):
             if name == "order_id" and value in ids:
                 findings.append(Finding("shared id", (ids[value].id, row.id), value))
-        mine = grams(_blanked(row))
+        mine = grams(blanked(row))
         for other, theirs in known:
             if not len(mine) * threshold <= len(theirs) <= len(mine) / threshold:
                 continue  # sets of such different sizes cannot be that similar
@@ -232,7 +232,8 @@ def grams(text: str, n: int = 5) -> set[str]:
     return {text[i : i + n] for i in range(max(1, len(text) - n + 1))}
 
 
-def _blanked(example: Example) -> str:
+def blanked(example: Example) -> str:
+    """The request's frame with one sign for every argument, so that requests are alike for their words alone."""
     return re.sub(r"\{\w+\}", "_", frame(example))
 
 
