@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "sweep", help="fine-tune at many shares of negatives, and without each kind: half an hour or more on a CPU"
     )
     sweeping.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    sweeping.add_argument("--size", type=int, help="rows of each run (default: as many as every run can be drawn with, at most 600)")
+    sweeping.add_argument("--size", type=int, help="rows of each run (default: as many as every run can be drawn with, at most 1000)")
     sweeping.add_argument(
         "--output", type=Path, help="JSONL with a row for each run; those it holds are skipped (default: the recorded one)"
     )

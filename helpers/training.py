@@ -82,17 +82,17 @@ class RouterTrainer(SFTTrainer):
         if self.model.training:
             self._total_train_tokens += int(real.sum())
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-        labels = inputs["labels"][:, 1:]
-        weights = _row_weights(labels)
+        every = inputs["labels"][:, 1:]  # each is predicted one position earlier
+        columns = (every != IGNORED).any(dim=0).nonzero().squeeze(1)
+        labels = every[:, columns]
         if self._takes_columns:
-            columns = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
-            labels, weights = labels[:, columns], weights[:, columns]
             inputs = inputs | {"labels": labels, "shift_labels": labels, "logits_to_keep": columns}
         if not self._row_mean:
             return super(SFTTrainer, self).compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs = model(**{key: value for key, value in inputs.items() if key not in ("labels", "shift_labels")})
-        logits = outputs.logits[:, : labels.shape[1]].float()  # without logits_to_keep there is one more, which predicts nothing
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        logits = outputs.logits if self._takes_columns else outputs.logits[:, columns]
+        losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        weights = _row_weights(every)[:, columns]
         loss = (losses * weights).sum() / (self.current_gradient_accumulation_steps if self.model.training else 1)
         return (loss, outputs) if return_outputs else loss
 
@@ -117,12 +117,11 @@ class _Bar(ProgressCallback):
 
 
 class _MustLearn(TrainerCallback):
-    """Stops a run whose first step has no gradient: it would go through every step and learn nothing."""
+    """Stops a run whose adapter has no gradient at the first step: it would go through every step and learn next to nothing."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
-        if state.global_step == 0 and not any(
-            p.grad is not None and bool((p.grad != 0).any()) for p in model.parameters() if p.requires_grad
-        ):
+        adapter = [p for name, p in model.named_parameters() if "lora_" in name]  # embeddings have one even above a layer that gives none
+        if state.global_step == 0 and not any(p.grad is not None and bool((p.grad != 0).any()) for p in adapter):
             raise RuntimeError(
                 "the gradient is zero at the first step, so this run cannot learn. A 4-bit model that has been evaluated on a CPU "
                 "gives no gradients any more: load the base afresh for training."

@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
 from trl import SFTConfig, SFTTrainer
 
@@ -317,6 +318,12 @@ class TestRun:
         trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, TINY, tmp_path)
         assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
 
+    def test_the_embeddings_are_trained_whole_and_saved_and_the_output_layer_goes_on_sharing_them(self, adapter):
+        tuned = PeftModel.from_pretrained(load_base(str(TINY_BASE)), str(adapter))
+        came = load_base(str(TINY_BASE), four_bit=False).get_input_embeddings().weight
+        assert not torch.equal(tuned.get_input_embeddings().weight, came)
+        assert torch.equal(tuned.get_input_embeddings().weight, tuned.get_output_embeddings().weight)
+
     def test_a_first_step_without_gradient_stops_the_run(self, examples, tokenizer, tmp_path):
         dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
         trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, TINY, tmp_path)
@@ -327,10 +334,10 @@ class TestRun:
             trainer.train()
 
     def test_an_overflowing_first_step_in_fp16_is_no_missing_gradient(self):
-        layer = torch.nn.Linear(1, 1)
+        layer = torch.nn.ModuleDict({"lora_A": torch.nn.Linear(1, 1)})
         state = type("State", (), {"global_step": 0})
         for value in (float("nan"), 0.5):
-            layer.weight.grad = torch.full((1, 1), value)
+            layer["lora_A"].weight.grad = torch.full((1, 1), value)
             training._MustLearn().on_pre_optimizer_step(None, state, None, model=layer)
 
     def test_checkpointing_goes_with_the_mask(self, examples, tokenizer, tmp_path):

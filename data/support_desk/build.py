@@ -18,7 +18,7 @@ from helpers.negatives import mix
 from helpers.paths import SUPPORT_DESK
 from helpers.tools import support_desk
 
-SEED, SIZE, NO_TOOL_SHARE = 0, 4000, 0.15
+SEED, SIZE, NO_TOOL_SHARE = 0, 5000, 0.15
 BEFORE = (
     "hi", "hello there", "hey", "good evening", "quick one", "morning all", "sorry to bother you again", "second message from me today",
     "long-time customer here", "hope you're having a good week", "I already tried the website", "writing this from my phone on the bus",

@@ -28,7 +28,7 @@ RECORD = SUPPORT_DESK / "sweep.jsonl"
 SHARES = (0.0, 0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
 SEEDS = (0, 1, 2)
 REFERENCE_SHARE = 0.15  # of every left-out run, and of the run that it is compared with
-MAX_SIZE = 600  # a run takes about a sixth of the time of the course's fine-tune, and there are dozens
+MAX_SIZE = 1000  # a run takes about a quarter of the time of the course's fine-tune, and there are dozens
 
 
 @dataclass(frozen=True)
