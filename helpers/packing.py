@@ -1,13 +1,19 @@
 """Many rows, one catalogue: a batch in which the prompt that rows share is computed once."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 IGNORED = -100  # the label that keeps a token out of the loss
 MAX_PACKED = 4096  # tokens in one sequence, for the sake of memory
+SHARED_PREFIX = "shared_prefix"  # the attention below, by the name that `model.set_attn_implementation` takes
+BLOCK = 256  # queries that meet their keys at once in it: fewer are more calls, more are more masked scores
 
 Row = tuple[list[int], list[int]]  # input_ids, labels
 
@@ -57,6 +63,51 @@ class SharedPrefixCollator:
         for row in sorted(rows, key=lambda row: -len(row[0])):
             min(parts, key=lambda part: sum(len(ids) - shared for ids, _ in part)).append(row)
         return parts
+
+
+def shared_prefix_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The output of `sdpa`, without most of the scores that the mask of a packed batch throws away.
+
+    Up to its second row a sequence is plain causal text, of which the kernel leaves half out. After that, each block of queries meets
+    the prefix and the keys from its own first row on. Any other mask than a square boolean one goes to `sdpa` as it is.
+
+    Takes and returns what transformers' attention functions do: `query`, `key`, `value` of shape (sequences, heads, length, head
+    size), `attention_mask` of (sequences, 1, length, length); the output is of shape (sequences, length, heads, head size).
+    """
+    length = query.shape[2]
+    if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[2:] != (length, length):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    seen = attention_mask.any(dim=0)[0]  # by any of the sequences
+    breaks = ~attention_mask[:, 0].diagonal(offset=-1, dim1=1, dim2=2).all(dim=0)  # a row's first token does not see the one before it
+    causal = int(breaks.int().argmax()) + 1 if bool(breaks.any()) else length
+    outputs = [sdpa_attention_forward(module, *(x[:, :, :causal] for x in (query, key, value)), None, **options)[0]]
+    blocks = math.ceil((length - causal) / BLOCK)
+    edges = [causal + (length - causal) * n // max(1, blocks) for n in range(blocks + 1)]
+    for start, end in itertools.pairwise(edges):
+        prefix, own = _seen_ends(seen[start:end, :end].any(dim=0))
+        keys, values, mask = (
+            torch.cat([x.narrow(dim, 0, prefix), x.narrow(dim, own, end - own)], dim)
+            for x, dim in ((key, 2), (value, 2), (attention_mask[:, :, start:end], 3))
+        )
+        outputs.append(sdpa_attention_forward(module, query[:, :, start:end], keys, values, mask, **options)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+def _seen_ends(seen: torch.Tensor) -> tuple[int, int]:
+    """Where the keys that are seen from the first one on end, and where the seen ones after the gap begin."""
+    prefix = seen.numel() if bool(seen.all()) else int(seen.int().argmin())
+    return prefix, prefix + int(seen[prefix:].int().argmax()) if prefix < seen.numel() else prefix
+
+
+AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
+AttentionMaskInterface.register(SHARED_PREFIX, sdpa_mask)  # for rows that are padded, not packed
 
 
 def _pack(rows: list[Row], shared: int) -> tuple[list[int], list[int], list[int], list[int]]:

@@ -22,7 +22,7 @@ from trl import SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
 from helpers.models import absolute, accepts_system_role, base_label, default_base, load_base, load_tokenizer
-from helpers.packing import IGNORED, SharedPrefixCollator
+from helpers.packing import IGNORED, SHARED_PREFIX, SharedPrefixCollator
 from helpers.recipes import Recipe, lora_config, recipe_for, sft_config
 from helpers.tools import Toolset, support_desk
 
@@ -165,22 +165,22 @@ def train(
 def make_trainer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dataset: datasets.Dataset, recipe: Recipe, output: Path | str
 ) -> RouterTrainer:
-    """TRL's trainer over `dataset`, with the shared-prefix collator and with adapters in fp32."""
-    shares_prefix = model.config._attn_implementation == "sdpa"
-    if not shares_prefix:
-        print(f"{model.config.model_type} attention takes no 4-D mask: rows are padded, and each computes the catalogue for itself")
-    width = model.config.get_text_config().hidden_size
-    collator = SharedPrefixCollator(tokenizer.pad_token_id, recipe.max_packed, attention_width=6 * width)
+    """TRL's trainer over `dataset`, with the shared-prefix collator and its attention, and with adapters in fp32."""
     trainer = RouterTrainer(
         model=model,
         args=sft_config(recipe, output),
         train_dataset=dataset,
         processing_class=tokenizer,
         peft_config=lora_config(recipe),
-        data_collator=collator if shares_prefix else None,
         callbacks=[_MustLearn()],
         row_mean=recipe.row_mean,
     )
+    if why_not := _not_packed(model, longest=max(map(len, trainer.train_dataset["input_ids"]))):
+        print(f"{model.config.model_type} attention {why_not}: rows are padded, and each computes the catalogue for itself")
+    else:
+        width = model.config.get_text_config().hidden_size
+        trainer.data_collator = SharedPrefixCollator(tokenizer.pad_token_id, recipe.max_packed, attention_width=6 * width)
+        model.set_attn_implementation(SHARED_PREFIX)
     for shown in (ProgressCallback, PrinterCallback, NotebookProgressCallback):
         trainer.remove_callback(shown)
     trainer.add_callback(_Bar())
@@ -188,6 +188,17 @@ def make_trainer(
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return trainer
+
+
+def _not_packed(model: PreTrainedModel, longest: int) -> str | None:
+    """Why the attention of `model` cannot take the mask of packed rows of up to `longest` tokens; None when it can."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    if config._attn_implementation not in ("sdpa", SHARED_PREFIX):
+        return "takes no 4-D mask"
+    if window and longest > window and "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
+        return f"looks back {window} tokens in some layers, and rows have up to {longest}"  # the mask stands for that of every layer
+    return None
 
 
 def check_rows(dataset: datasets.Dataset, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,9 +10,10 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import SFTConfig, SFTTrainer
 
-from helpers import training
+from helpers import packing, training
 from helpers.examples import Example, load_examples, to_prompt_completion
 from helpers.models import load_base, load_tokenizer
 from helpers.paths import TINY_BASE
@@ -74,9 +75,11 @@ class TestSharedPrefixCollator:
     def test_loss_and_gradients_equal_those_of_padded_rows(self, architecture, examples, tokenizer):
         model, rows = random_model(architecture, len(tokenizer)), features(examples, tokenizer)
         plain_loss, plain = loss_and_gradients(model, padded(rows))
-        packed_loss, packed = loss_and_gradients(model, SharedPrefixCollator(0)(rows))
-        assert packed_loss == pytest.approx(plain_loss, rel=1e-5)
-        assert (packed - plain).norm() <= 1e-5 * plain.norm()
+        for attention in ("sdpa", packing.SHARED_PREFIX):
+            model.set_attn_implementation(attention)
+            packed_loss, packed = loss_and_gradients(model, SharedPrefixCollator(0)(rows))
+            assert packed_loss == pytest.approx(plain_loss, rel=1e-5)
+            assert (packed - plain).norm() <= 1e-5 * plain.norm()
 
     def test_same_loss_tokens_on_fewer_tokens(self, examples, tokenizer):
         rows = features(examples, tokenizer)
@@ -148,6 +151,66 @@ class TestSharedPrefixCollator:
         assert batch["input_ids"].shape == (sequences, prefix + 16 * 60 // sequences)
         costs = [n * (prefix + 960 / n) * (1 + (prefix + 960 / n) / width) for n in range(1, 17)]
         assert costs.index(min(costs)) + 1 == sequences
+
+
+def scores(monkeypatch, model, batch) -> int:
+    """Pairs of query and key of the first layer that attention computes, a plain causal block counted half."""
+    counted = []
+
+    def counting(module, query, key, value, mask, **options):
+        counted.append(query.shape[0] * query.shape[2] * key.shape[2] // (2 if mask is None else 1))
+        return sdpa_attention_forward(module, query, key, value, mask, **options)
+
+    monkeypatch.setattr(packing, "sdpa_attention_forward", counting)
+    with torch.no_grad():
+        model(**{key: batch[key] for key in ("input_ids", "position_ids", "attention_mask")})
+    return sum(counted) // model.config.num_hidden_layers
+
+
+def assert_attention_gives_what_sdpa_gives(model, batch):
+    expected, stock = loss_and_gradients(model, batch)
+    model.set_attn_implementation(packing.SHARED_PREFIX)
+    found, ours = loss_and_gradients(model, batch)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert (ours - stock).norm() <= 1e-5 * stock.norm()
+
+
+class TestSharedPrefixAttention:
+    """Its loss and gradients are compared above; here in blocks of all sizes, and by what it leaves out."""
+
+    @pytest.mark.parametrize("block", [16, 64, 100_000])
+    @pytest.mark.parametrize("limit", [300, 4096])  # several sequences with padding, or one
+    def test_any_block_gives_what_sdpa_gives(self, block, limit, examples, tokenizer, monkeypatch):
+        monkeypatch.setattr(packing, "BLOCK", block)
+        batch = SharedPrefixCollator(0, max_packed=limit)(features(examples, tokenizer))
+        assert_attention_gives_what_sdpa_gives(random_model("llama", len(tokenizer)), batch)
+
+    @pytest.mark.parametrize("rows", [1, 6])  # a row alone, or five under one catalogue and one under another
+    def test_other_batches(self, rows, examples, tokenizer, monkeypatch):
+        monkeypatch.setattr(packing, "BLOCK", 32)
+        other = Toolset.from_specs(TOOLS[name] for name in reversed(TOOLS.names))
+        mixed = features(examples[:1], tokenizer, other) + features(examples[1:6], tokenizer)
+        assert_attention_gives_what_sdpa_gives(random_model("llama", len(tokenizer)), SharedPrefixCollator(0)(mixed[:rows]))
+
+    def test_masked_scores_are_left_out(self, examples, tokenizer, monkeypatch):
+        model, batch = random_model("llama", len(tokenizer)), SharedPrefixCollator(0)(features(examples, tokenizer))
+        model.set_attn_implementation(packing.SHARED_PREFIX)
+        every, needed = batch["attention_mask"].numel(), int(batch["attention_mask"].sum())
+        found = scores(monkeypatch, model, batch)
+        assert 0.9 * needed < found < 0.75 * every
+
+    def test_padded_rows(self, examples, tokenizer):
+        assert_attention_gives_what_sdpa_gives(random_model("llama", len(tokenizer)), padded(features(examples, tokenizer)))
+
+
+@pytest.mark.parametrize(("window", "packs"), [(4096, True), (64, False)])
+def test_rows_longer_than_a_sliding_window_are_padded(window, packs, examples, tokenizer, tmp_path, capsys):
+    config = Gemma3TextConfig(vocab_size=len(tokenizer), sliding_window=window, sliding_window_pattern=2, **SMALL)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
+    trainer = training.make_trainer(model, tokenizer, dataset, TINY, tmp_path / "out")
+    assert isinstance(trainer.data_collator, SharedPrefixCollator) == packs
+    assert ("looks back 64 tokens in some layers" in capsys.readouterr().out) != packs
 
 
 def test_a_model_that_takes_no_mask_falls_back_to_padded_rows_and_says_so(examples, tokenizer, tmp_path, capsys):
