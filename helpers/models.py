@@ -11,7 +11,7 @@ from transformers.utils import logging
 from helpers.paths import TINY_BASE
 
 HUB_BASE = "Qwen/Qwen2.5-0.5B-Instruct"  # 0.5 B parameters, Apache-2.0, no account needed
-SMALL = 50_000_000  # parameters; below this a base needs the tiny recipe, not the lesson's
+SMALL = 50_000_000  # parameters; a base below this needs the tiny recipe, not the lesson's, and no 4 bits to fit a machine
 
 logging.set_verbosity_error()  # load reports would bury what a notebook is about
 
@@ -63,6 +63,11 @@ def count_parameters(name: str) -> int:
         return AutoModelForCausalLM.from_config(config).num_parameters()
 
 
+def is_small(name: str) -> bool:
+    """Whether a base is one of a few million parameters, as the embedded one."""
+    return count_parameters(name) < SMALL
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The base's tokenizer, with a chat template and a padding token. Raises RuntimeError or ValueError saying what to do."""
     tokenizer = _from_pretrained(AutoTokenizer, name)
@@ -80,6 +85,13 @@ def accepts_system_role(tokenizer: PreTrainedTokenizerBase) -> bool:
     except Exception:  # templates raise whatever Jinja raises
         return False
     return "§" in text
+
+
+def sliding_window(model: PreTrainedModel) -> int | None:
+    """How many tokens the layers look back that do not see all of them (Gemma 3 has such); None where every layer does."""
+    config = model.config.get_text_config()
+    window, layers = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    return window if layers is None or "sliding_attention" in layers else None
 
 
 def nf4() -> BitsAndBytesConfig:

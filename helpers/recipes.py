@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig
 from trl import SFTConfig
 
-from helpers.models import SMALL, count_parameters, precision
+from helpers.models import is_small, precision
 from helpers.packing import MAX_PACKED
 from helpers.paths import OUTPUTS
 
@@ -57,7 +57,7 @@ TINY = Recipe(
 
 def recipe_for(base: str) -> Recipe:
     """The lesson's recipe, or the tiny one for a base under 50 M parameters."""
-    return TINY if count_parameters(base) < SMALL else LESSON
+    return TINY if is_small(base) else LESSON
 
 
 def lora_config(recipe: Recipe = LESSON) -> LoraConfig:

@@ -21,7 +21,7 @@ from transformers.utils.notebook import NotebookProgressCallback
 from trl import SFTTrainer
 
 from helpers.examples import Example, to_prompt_completion
-from helpers.models import absolute, accepts_system_role, base_label, default_base, load_base, load_tokenizer
+from helpers.models import absolute, accepts_system_role, base_label, default_base, load_base, load_tokenizer, sliding_window
 from helpers.packing import IGNORED, SHARED_PREFIX, SharedPrefixCollator
 from helpers.recipes import Recipe, lora_config, recipe_for, sft_config
 from helpers.tools import Toolset, support_desk
@@ -192,12 +192,10 @@ def make_trainer(
 
 def _not_packed(model: PreTrainedModel, longest: int) -> str | None:
     """Why the attention of `model` cannot take the mask of packed rows of up to `longest` tokens; None when it can."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    if config._attn_implementation not in ("sdpa", SHARED_PREFIX):
+    if model.config._attn_implementation not in ("sdpa", SHARED_PREFIX):
         return "takes no 4-D mask"
-    if window and longest > window and "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
-        return f"looks back {window} tokens in some layers, and rows have up to {longest}"  # the mask stands for that of every layer
+    if (window := sliding_window(model)) and longest > window:  # the one mask would stand for that of every layer
+        return f"looks back {window} tokens in some layers, and rows have up to {longest}"
     return None
 
 

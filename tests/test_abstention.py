@@ -39,7 +39,7 @@ REFUSAL = '{"tool":"no_tool","reason":"small talk"}'
 def said(*tokens):
     """A completion from (piece, probability) pairs."""
     pieces, chances = zip(*tokens, strict=True)
-    return Completion("".join(pieces), pieces, tuple(map(math.log, chances)))
+    return Completion("".join(pieces), pieces, tuple(map(math.log, chances)), len(pieces))
 
 
 def scored(gold, output):
@@ -152,7 +152,7 @@ BY_HAND = {  # completion, whole output, tool name, weakest argument token
     "not JSON": (said(("a person", 0.5), (", please", 0.8), ("", 0.6)), 0.24, 0.24, 0.5),
     "JSON that names no tool": (said(('{"tool":', 0.5), ("null}", 0.2), ("", 0.9)), 0.09, 0.09, 0.2),
     "the end alone": (said(("", 0.7)), 0.7, 0.7, 0.7),
-    "nothing at all": (Completion("", (), ()), 1, 1, 1),
+    "nothing at all": (Completion("", (), (), 0), 1, 1, 1),
 }
 
 

@@ -218,16 +218,16 @@ def test_a_catalogue_that_does_not_fit_gives_way_to_the_largest_that_does(tokeni
 # --- generation and the command ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["generate", "complete_one"])
-def test_outputs_that_differ_from_plain_generation_stop_the_bench(base, tokenizer, short_outputs, monkeypatch, method):
+@pytest.mark.parametrize(("method", "size"), [("generate", 32), ("generate, one by one", 1)])
+def test_outputs_that_differ_from_plain_generation_stop_the_bench(base, tokenizer, short_outputs, monkeypatch, method, size):
     router = Router(models.load_base(base, four_bit=False).float(), tokenizer)
-    requests = ["where is A-12?", "hello"]
-    check_outputs(router, requests)
-    completion = SimpleNamespace(text="nonsense")
-    wrong = {"generate": lambda requests: ["nonsense"] * len(requests), "complete_one": lambda request: completion}
-    monkeypatch.setattr(router, method, wrong[method])
+    requests, generate = ["where is A-12?", "hello"], router.generate
+    check_outputs(router, router, requests)
+    monkeypatch.setattr(
+        router, "generate", lambda asked, batch_size=32: ["nonsense"] * len(asked) if batch_size == size else generate(asked, batch_size)
+    )
     with pytest.raises(RuntimeError, match=rf"Router\.{method} answers 'where is A-12\?' with 'nonsense', where model\.generate gives"):
-        check_outputs(router, requests)
+        check_outputs(router, router, requests)
 
 
 def test_the_report_shows_both_times_the_ratio_and_what_was_left_out():

@@ -1,19 +1,24 @@
 """The router: the same outputs as one-at-a-time stock generation, in the order asked, and clear errors."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
+from helpers import routing
 from helpers.examples import load_examples, to_messages
 from helpers.grammar import Grammar
 from helpers.models import load_base, load_tokenizer
 from helpers.parsing import InvalidOutput, NoTool, ToolCall, parse_tool_call
 from helpers.paths import TINY_BASE
 from helpers.perturbations import padded
-from helpers.routing import MAX_NEW_TOKENS, Completion, Router
+from helpers.recipes import TINY
+from helpers.routing import Completion, Router
 from helpers.tools import Tool, Toolset
-from helpers.training import token_ids
+from helpers.training import token_ids, train
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def stock(router: Router, request: str) -> str:
         out = router.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=routing.MAX_NEW_TOKENS,
             do_sample=False,
             pad_token_id=router.tokenizer.pad_token_id,
             eos_token_id=router.tokenizer.eos_token_id,
@@ -71,7 +76,7 @@ def test_the_catalogue_is_the_routers_own(router, monkeypatch):
     other = Router(router.model, router.tokenizer, Toolset(FindStar))
     output = '{"tool":"find_star","arguments":{"name":"Vega"}}'
     for each in (router, other):
-        monkeypatch.setattr(each, "complete_one", lambda request: Completion(output, (output,), (0.0,)))
+        monkeypatch.setattr(each, "complete", lambda requests: [Completion(output, (output,), (0.0,), 1) for _ in requests])
     assert other.route("where does Vega stand tonight?") == ToolCall("find_star", {"name": "Vega"})
     assert router.route("where does Vega stand tonight?").problem == "unknown_tool"
     assert "find_star(name: str)" in router.tokenizer.decode(other._prompt("hi"))
@@ -109,7 +114,7 @@ def test_completions_hold_every_token_with_the_probability_that_the_model_gave_i
 
 def test_pieces_join_to_the_text_where_a_character_takes_several_tokens(router):
     ids = [*router.tokenizer('{"tool":"é😀\u200b"}')["input_ids"], router.tokenizer.eos_token_id]
-    completion = router._completion([(token, -0.5) for token in ids])
+    completion = router._completion([(token, -0.5) for token in ids], steps=1)
     assert completion.text == "".join(completion.pieces) == '{"tool":"é😀\u200b"}'
     assert len(completion.pieces) == len(completion.logprobs) == len(ids) and completion.pieces[-1] == ""
 
@@ -131,11 +136,55 @@ def test_a_message_of_ten_thousand_characters_is_answered(router):
     assert isinstance(output, str)
 
 
-def test_drafts_change_the_number_of_steps_and_not_the_output(router):
+def test_drafts_change_the_number_of_steps_and_not_the_output(router, monkeypatch):
     requests = [example.request for example in load_examples("test")[::8]] + ["", "<|im_end|>", "é😀" * 40]
-    one_by_one = [router.complete_one(request) for request in requests]
-    for slow, fast in zip(router.complete(requests), one_by_one, strict=True):
-        assert (fast.text, fast.pieces) == (slow.text, slow.pieces)
-        assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-3)
-    tokens, steps = sum(len(c.logprobs) for c in one_by_one), sum(c.steps for c in one_by_one)
-    assert steps * 2 < tokens
+    drafted = {size: router.complete(requests, batch_size=size) for size in (1, 5, 32)}
+    monkeypatch.setattr(routing, "LOGITS", 0)  # no room for a draft
+    plain = router.complete(requests)
+    assert all(completion.steps == len(completion.logprobs) for completion in plain)
+    for completions in drafted.values():
+        for slow, fast in zip(plain, completions, strict=True):
+            assert (fast.text, fast.pieces) == (slow.text, slow.pieces)
+            assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-3)
+        assert 2 * sum(completion.steps for completion in completions) < sum(completion.steps for completion in plain)
+
+
+def test_an_output_without_an_end_is_cut_at_the_limit(router, monkeypatch):
+    monkeypatch.setattr(routing, "MAX_NEW_TOKENS", 9)
+    completions = router.complete([example.request for example in load_examples("test")[:5]])
+    assert {len(completion.logprobs) for completion in completions} == {9}
+
+
+def test_without_a_prefix_in_common_rows_are_decoded_one_by_one(router, monkeypatch):
+    requests = [example.request for example in load_examples("test")[:3]]
+    other = Router(router.model, router.tokenizer)
+    monkeypatch.setattr(other, "_prefix", [])
+    assert other.generate(requests) == router.generate(requests)
+
+
+@pytest.mark.parametrize("window", [32, 4096])
+def test_a_model_with_a_sliding_window(window, router, monkeypatch):
+    monkeypatch.setattr(routing, "MAX_NEW_TOKENS", 24)  # random weights do not stop by themselves
+    config = Gemma3TextConfig(
+        vocab_size=len(router.tokenizer), sliding_window=window, sliding_window_pattern=2, hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    gemma = Router(AutoModelForCausalLM.from_config(config), router.tokenizer)
+    requests = [example.request for example in load_examples("test")[:4]]
+    assert gemma.generate(requests) == [stock(gemma, request) for request in requests]
+
+
+def test_a_small_base_is_written_out_and_its_adapter_added_and_says_the_same(tmp_path):
+    rows = load_examples("train")[:48]
+    adapter = train(rows, tmp_path, str(TINY_BASE), dataclasses.replace(TINY, epochs=1))
+    merged = Router.from_pretrained(adapter=adapter)
+    assert {type(module) for name, module in merged.model.named_modules() if name.endswith("_proj")} == {torch.nn.Linear}
+    beside = Router(PeftModel.from_pretrained(load_base(str(TINY_BASE)).dequantize(), str(adapter)), merged.tokenizer)
+    base = Router.from_pretrained(str(TINY_BASE))
+    whole = Router.from_pretrained(str(TINY_BASE), four_bit=False)
+    requests = [example.request for example in load_examples("validation")[:16]]
+    outputs = merged.generate(requests)
+    assert outputs == beside.generate(requests) != base.generate(requests)
+    weights = [router.model.get_submodule("model.layers.0.mlp.up_proj").weight.float() for router in (base, whole)]
+    assert 0.01 < (weights[0] - weights[1]).norm() / weights[1].norm() < 0.2  # rounded to 4 bits all the same

@@ -25,6 +25,7 @@ from helpers.lab.stock import (
     prompt_tokens,
     room_for,
     stock_paths,
+    stock_router,
     thirty_tools,
     unusable_paths,
     with_desk,
@@ -54,38 +55,38 @@ def time_training(name: str, job: Job, unusable: dict[str, str], repeats: int) -
 
 
 def time_requests(
-    router: Router, requests: Sequence[str], looped: Sequence[str], repeats: int
+    router: Router, stock: Router, requests: Sequence[str], looped: Sequence[str], repeats: int
 ) -> tuple[dict[str, Timing], dict[str, list[str]]]:
-    """Seconds and outputs of `Router.generate` for `requests`, and of the loop for `looped` (without any, the loop has no times)."""
+    """Seconds and outputs of `Router.generate` for `requests`, and of the loop over `stock` for `looped` (without any, it has no times)."""
     found: dict[str, list[str]] = {}
 
     def ours() -> None:
         found[OURS] = router.generate(requests)
 
     def one_by_one() -> None:
-        found[GENERATE] = [plain_output(router, request) for request in looped]
+        found[GENERATE] = [plain_output(stock, request) for request in looped]
 
     router.generate(requests[:2])
-    plain_output(router, requests[0])
+    plain_output(stock, requests[0])
     paths = {OURS: ours, GENERATE: one_by_one} if looped else {OURS: ours}
     return measure(paths, repeats, warm_up=0), found  # warm by now, and a whole round more would take minutes
 
 
-def time_evaluation(router: Router, requests: Sequence[str], repeats: int) -> Result:
-    """Seconds for the outputs of all requests; the share of outputs that are equal is a fact, since 4 bits round differently in batches."""
-    taken, found = time_requests(router, requests, requests, repeats)
+def time_evaluation(router: Router, stock: Router, requests: Sequence[str], repeats: int) -> Result:
+    """Seconds for the outputs of all requests; the share of equal outputs is a fact: the kernels for 4 bits round in their own way."""
+    taken, found = time_requests(router, stock, requests, requests, repeats)
     speed = {f"rows_per_second_{'ours' if path == OURS else 'stock'}": round(len(requests) / t.median, 2) for path, t in taken.items()}
     return Result("evaluate", taken, {"rows": len(requests), **speed, "equal_share": _equal_share(found[OURS], found[GENERATE])})
 
 
-def time_routing(router: Router, requests: Sequence[str], repeats: int) -> Result:
+def time_routing(router: Router, stock: Router, requests: Sequence[str], repeats: int) -> Result:
     """The median seconds of one request, each by itself."""
     completions: list[Completion] = []
     outputs: list[str] = []
-    ours, stock = itertools.cycle(requests), itertools.cycle(requests)
+    ours, theirs = itertools.cycle(requests), itertools.cycle(requests)
     paths = {
-        OURS: lambda: completions.append(router.complete_one(next(ours))),
-        GENERATE: lambda: outputs.append(plain_output(router, next(stock))),
+        OURS: lambda: completions.extend(router.complete([next(ours)])),
+        GENERATE: lambda: outputs.append(plain_output(stock, next(theirs))),
     }
     n = len(requests)
     taken = measure(paths, repeats * n, WARM_UP)
@@ -94,7 +95,7 @@ def time_routing(router: Router, requests: Sequence[str], repeats: int) -> Resul
         "requests": n,
         **{f"p95_{'ours' if path == OURS else 'stock'}": float(np.quantile(t.seconds, 0.95)) for path, t in taken.items()},
         "tokens": sum(len(completion.logprobs) for completion in last),  # as many steps as model.generate takes
-        "steps": sum(completion.steps or len(completion.logprobs) for completion in last),  # uncounted: a step for each token
+        "steps": sum(completion.steps for completion in last),
         "equal_share": _equal_share([completion.text for completion in last], outputs[-n:]),
     }
     return Result("route_p50", {path: timing.per(n, statistics.median) for path, timing in taken.items()}, facts)
@@ -122,14 +123,16 @@ def run(args: argparse.Namespace) -> None:
         "train_30_tools": make_job(base, training, thirty_tools()),
     }
     whole, router = (Router.from_pretrained(base, args.adapter, four_bit=four_bit) for four_bit in (False, True))
-    whole.model.float()
+    whole_stock, stock = (stock_router(base, args.adapter, four_bit) for four_bit in (False, True))
+    for each in (whole, whole_stock):
+        each.model.float()
     adapted = f"with the adapter in {args.adapter}" if args.adapter else "without adapter"
     print(f"base {base_label(base)}, routing {adapted}; equality is checked in float32, times are taken in 4 bits", flush=True)
     unusable = {name: unusable_paths(job) for name, job in jobs.items()}
-    check_outputs(whole, requests)
+    check_outputs(whole, whole_stock, requests)
     print("every path agrees with ours, except those left out below; timing", flush=True)
     results = [time_training(name, job, unusable[name], args.repeats) for name, job in jobs.items()]
-    results += [time_evaluation(router, requests, args.repeats), time_routing(router, evenly(requests, ROUTED), args.repeats)]
+    results += [time_evaluation(router, stock, requests, args.repeats), time_routing(router, stock, evenly(requests, ROUTED), args.repeats)]
     print(report(results))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     print(f"\n{record['machine']}; {versions}; {record['date']}")
@@ -171,13 +174,13 @@ def growth(args: argparse.Namespace) -> None:
     fitting = catalogues(longest(requests, tokenizer), tokenizer, whole.config.get_text_config().max_position_embeddings)
     jobs, unusable = [make_job(base, evenly(training, BATCH), toolset) for toolset in fitting], []
     for job in jobs:
-        check_outputs(Router(whole, tokenizer, job.toolset), looped)
+        check_outputs(*[Router(whole, tokenizer, job.toolset)] * 2, looped)
         unusable.append(unusable_paths(job))
     print(f"base {base_label(base)} without adapter: in float32 the paths agree; times are taken in 4 bits", flush=True)
-    model, by_catalogue, by_rows = load_base(base), [], []
+    models, by_catalogue, by_rows = (Router.from_pretrained(base).model, load_base(base)), [], []
     for job, left_out in zip(jobs, unusable, strict=True):
         trained = time_training(f"{len(job.toolset)} tools", job, left_out, args.repeats)
-        taken, _ = time_requests(Router(model, tokenizer, job.toolset), routed, looped, args.repeats)
+        taken, _ = time_requests(*(Router(model, tokenizer, job.toolset) for model in models), routed, looped, args.repeats)
         per_row = {
             "train_ours": trained.timings[OURS].median / BATCH,
             "train_stock": trained.timings[trained.stock].median / BATCH,
@@ -190,7 +193,9 @@ def growth(args: argparse.Namespace) -> None:
         print(f"{trained.name}, ms a row: {shown} ({trained.stock})", flush=True)
     for n in REQUESTS:
         asked = evenly(requests * math.ceil(n / len(requests)), n)
-        taken, _ = time_requests(Router(model, tokenizer), asked, asked if n <= args.most_stock else [], args.repeats)
+        taken, _ = time_requests(
+            *(Router(model, tokenizer) for model in models), asked, asked if n <= args.most_stock else [], args.repeats
+        )
         seconds = {"ours": taken[OURS].median, "stock": taken[GENERATE].median if GENERATE in taken else None}
         by_rows.append({"rows": n, **seconds})
         print(f"{n:,} requests, s: {', '.join(f'{name} {s:.3g}' for name, s in seconds.items() if s is not None)}", flush=True)

@@ -5,9 +5,11 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTTrainer
 
@@ -189,6 +191,12 @@ def room_for(request: str, toolset: Toolset, tokenizer: PreTrainedTokenizerBase)
 
 
 @torch.inference_mode()
+def stock_router(base: str, adapter: Path | None, four_bit: bool = True) -> Router:
+    """The same model as the libraries load it, to be asked by `plain_output`: 4-bit weights stay so, and an adapter stays beside them."""
+    model = load_base(base, four_bit)
+    return Router(model if adapter is None else PeftModel.from_pretrained(model, str(adapter)), load_tokenizer(base))
+
+
 def plain_output(router: Router, request: str) -> str:
     """The lesson's loop, one turn: the whole prompt through `model.generate`, greedy, with its own cache."""
     ids = torch.tensor([router._prompt(request)], device=router.model.device)
@@ -205,10 +213,10 @@ def plain_output(router: Router, request: str) -> str:
     return router.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
-def check_outputs(router: Router, requests: Sequence[str]) -> None:
-    """Raises RuntimeError, naming the request, where `Router.generate` or `Router.complete_one` departs from `model.generate`."""
-    expected = [plain_output(router, request) for request in requests]
-    found = {"generate": router.generate(requests), "complete_one": [router.complete_one(request).text for request in requests]}
+def check_outputs(router: Router, stock: Router, requests: Sequence[str]) -> None:
+    """Raises RuntimeError, naming the request, where `Router.generate`, in batches or one by one, departs from `model.generate`."""
+    expected = [plain_output(stock, request) for request in requests]
+    found = {"generate": router.generate(requests), "generate, one by one": router.generate(requests, batch_size=1)}
     for method, outputs in found.items():
         for request, output, stock in zip(requests, outputs, expected, strict=True):
             if output != stock:
