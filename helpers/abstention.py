@@ -1,22 +1,27 @@
 """When to hold back: how sure a call is, and the confidence below which the router asks instead of acting."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import beta, mannwhitneyu
 
 from helpers.evaluation import FourNumberReport, Rate, ScoredRow
 from helpers.parsing import NoTool, ToolCall, parse_tool_call
-from helpers.routing import Completion, Router
 from helpers.tools import Toolset
+
+if TYPE_CHECKING:  # figures and audits need no model, and loading its libraries takes seven seconds
+    from helpers.routing import Completion, Router
 
 HELD_BACK = "not sure enough to act"  # the reason of a call that was held back
 _TOOL = re.compile(r'"tool"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
-Confidence = Callable[[Completion], float]
+Confidence = Callable[["Completion"], float]
 
 
 def whole_output(completion: Completion) -> float:

@@ -69,9 +69,8 @@ class Router:
         """A base (`default_base()` when none is given) and, when one is given, an adapter on top of it.
 
         An adapter brings its own base. A small base has its 4-bit weights written out and the adapter added to them: the same function
-        up to rounding (all 434 validation outputs of the tiny base's router are the same, in batches and one by one), in three quarters
-        of the time. Adding it to the 4-bit weights themselves would round them anew, and changes 60 of those outputs: a larger base
-        keeps the adapter beside them.
+        in full precision, in three quarters of the time. To add it to the weights in 4 bits would round them anew and change outputs
+        (how many, `bench` measures), so a larger base, which needs the 4 bits, keeps the adapter beside them.
 
         Raises FileNotFoundError when the adapter is not there, ValueError when it belongs to another base.
         """

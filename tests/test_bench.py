@@ -34,6 +34,7 @@ from helpers.paths import TINY_BASE
 from helpers.recipes import TINY, Recipe
 from helpers.routing import Router
 from helpers.tools import Toolset, support_desk
+from helpers.training import train
 
 PADDED = ["TRL, padded 16 x 1", "TRL, padded 8 x 2"]
 POSITIONS = 768
@@ -279,6 +280,14 @@ def test_the_last_line_is_the_record_with_the_four_ratios(quick, capsys):
     assert record["sources_sha256"] == bench.sources_digest()
     starts = [line.split()[0] for line in shown if line.startswith(four)]
     assert starts == [*four, *four]  # the table, and then the facts of each
+
+
+def test_with_an_adapter_the_share_that_merging_into_4_bits_keeps_is_a_fact(quick, base, tmp_path, capsys):
+    adapter = train(load_examples("train")[:16], tmp_path, base)
+    bench.run(options(rows=16, adapter=adapter, json=tmp_path / "bench.json"))
+    evaluation = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["details"]["evaluate"]
+    assert evaluation["equal_share"] == evaluation["equal_share_merged_into_4_bits"] == 1.0  # here nothing is in 4 bits
+    assert "equal share merged into 4 bits 1" in capsys.readouterr().out
 
 
 def test_growth_keeps_seconds_of_a_row_by_catalogue_and_of_all_rows_by_number(quick, monkeypatch, tmp_path, capsys):

@@ -24,6 +24,7 @@ from helpers.lab.stock import (
     plain_output,
     prompt_tokens,
     room_for,
+    rounded_router,
     stock_paths,
     stock_router,
     thirty_tools,
@@ -72,11 +73,16 @@ def time_requests(
     return measure(paths, repeats, warm_up=0), found  # warm by now, and a whole round more would take minutes
 
 
-def time_evaluation(router: Router, stock: Router, requests: Sequence[str], repeats: int) -> Result:
-    """Seconds for the outputs of all requests; the share of equal outputs is a fact: the kernels for 4 bits round in their own way."""
+def time_evaluation(router: Router, stock: Router, requests: Sequence[str], repeats: int, rounded: Router | None = None) -> Result:
+    """Seconds for the outputs of all requests. Facts are the share of outputs equal to those of `stock`, whose kernels for 4 bits round
+    in their own way, and the share that a `rounded` router (the adapter merged into 4 bits) has in common with ours.
+    """
     taken, found = time_requests(router, stock, requests, requests, repeats)
     speed = {f"rows_per_second_{'ours' if path == OURS else 'stock'}": round(len(requests) / t.median, 2) for path, t in taken.items()}
-    return Result("evaluate", taken, {"rows": len(requests), **speed, "equal_share": _equal_share(found[OURS], found[GENERATE])})
+    facts = {"rows": len(requests), **speed, "equal_share": _equal_share(found[OURS], found[GENERATE])}
+    if rounded:
+        facts["equal_share_merged_into_4_bits"] = _equal_share(found[OURS], rounded.generate(requests))
+    return Result("evaluate", taken, facts)
 
 
 def time_routing(router: Router, stock: Router, requests: Sequence[str], repeats: int) -> Result:
@@ -132,7 +138,11 @@ def run(args: argparse.Namespace) -> None:
     check_outputs(whole, whole_stock, requests)
     print("every path agrees with ours, except those left out below; timing", flush=True)
     results = [time_training(name, job, unusable[name], args.repeats) for name, job in jobs.items()]
-    results += [time_evaluation(router, stock, requests, args.repeats), time_routing(router, stock, evenly(requests, ROUTED), args.repeats)]
+    rounded = rounded_router(base, args.adapter) if args.adapter else None
+    results += [
+        time_evaluation(router, stock, requests, args.repeats, rounded),
+        time_routing(router, stock, evenly(requests, ROUTED), args.repeats),
+    ]
     print(report(results))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     print(f"\n{record['machine']}; {versions}; {record['date']}")
