@@ -3,11 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 IGNORED = -100  # the label that keeps a token out of the loss
@@ -76,22 +77,21 @@ def shared_prefix_attention(
     """The output of `sdpa`, without most of the scores that the mask of a packed batch throws away.
 
     Up to its second row a sequence is plain causal text, of which the kernel leaves half out. After that, each block of queries meets
-    the prefix and the keys from its own first row on. Any other mask than a square boolean one goes to `sdpa` as it is.
+    the prefix and the keys from its own first row on. Any other mask than a square boolean one that looks back goes to `sdpa` as it is.
 
     Takes and returns what transformers' attention functions do: `query`, `key`, `value` of shape (sequences, heads, length, head
     size), `attention_mask` of (sequences, 1, length, length); the output is of shape (sequences, length, heads, head size).
     """
-    length = query.shape[2]
-    if attention_mask is None or attention_mask.dtype != torch.bool or attention_mask.shape[2:] != (length, length):
+    plan = None if attention_mask is None or attention_mask.dtype != torch.bool else _plan(attention_mask)
+    if plan is None or attention_mask.shape[2:] != (query.shape[2], key.shape[2]):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    seen = attention_mask.any(dim=0)[0]  # by any of the sequences
-    breaks = ~attention_mask[:, 0].diagonal(offset=-1, dim1=1, dim2=2).all(dim=0)  # a row's first token does not see the one before it
-    causal = int(breaks.int().argmax()) + 1 if bool(breaks.any()) else length
-    outputs = [sdpa_attention_forward(module, *(x[:, :, :causal] for x in (query, key, value)), None, **options)[0]]
-    blocks = math.ceil((length - causal) / BLOCK)
-    edges = [causal + (length - causal) * n // max(1, blocks) for n in range(blocks + 1)]
-    for start, end in itertools.pairwise(edges):
-        prefix, own = _seen_ends(seen[start:end, :end].any(dim=0))
+    causal, blocks = plan
+    outputs = []
+    if causal:  # with keys repeated here: without a mask sdpa would share them among queries, for which small GPUs have no fast kernel
+        groups = query.shape[1] // key.shape[1]
+        keys, values = (repeat_kv(x[:, :, :causal], groups) for x in (key, value))
+        outputs.append(sdpa_attention_forward(module, query[:, :, :causal], keys, values, None, **options)[0])
+    for start, end, prefix, own in blocks:
         keys, values, mask = (
             torch.cat([x.narrow(dim, 0, prefix), x.narrow(dim, own, end - own)], dim)
             for x, dim in ((key, 2), (value, 2), (attention_mask[:, :, start:end], 3))
@@ -100,10 +100,26 @@ def shared_prefix_attention(
     return torch.cat(outputs, dim=1), None
 
 
-def _seen_ends(seen: torch.Tensor) -> tuple[int, int]:
-    """Where the keys that are seen from the first one on end, and where the seen ones after the gap begin."""
-    prefix = seen.numel() if bool(seen.all()) else int(seen.int().argmin())
-    return prefix, prefix + int(seen[prefix:].int().argmax()) if prefix < seen.numel() else prefix
+@lru_cache(maxsize=1)  # every layer of a model is given the same mask, and tensors are told apart by identity
+def _plan(mask: torch.Tensor) -> tuple[int, list[tuple[int, int, int, int]]] | None:
+    """How many queries are plain causal text, and of each block of the others: start, end, end of the prefix and start of its own keys.
+
+    None for a mask that is not square, differs between heads, or looks ahead.
+    """
+    heads, length = mask.shape[1:3]
+    back = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    if heads != 1 or mask.shape[3] != length or bool((mask & ~back).any()):
+        return None
+    other = (mask[:, 0] != back).any(dim=2).any(dim=0)
+    causal = int(other.int().argmax()) if bool(other.any()) else length
+    count = math.ceil((length - causal) / BLOCK)
+    edges = [causal + (length - causal) * n // max(1, count) for n in range(count + 1)]
+    seen, blocks = mask.any(dim=0)[0], []
+    for start, end in itertools.pairwise(edges):
+        keys = seen[start:end, :end].any(dim=0)
+        prefix = end if bool(keys.all()) else int(keys.int().argmin())
+        blocks.append((start, end, prefix, end if prefix == end else prefix + int(keys[prefix:].int().argmax())))
+    return causal, blocks
 
 
 AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)

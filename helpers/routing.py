@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from peft import PeftModel
 from tqdm.auto import tqdm
-from transformers import DynamicCache, DynamicLayer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.drafting import Drafter
 from helpers.examples import to_messages
@@ -31,7 +31,7 @@ from helpers.paths import TINY_BASE
 from helpers.tools import Toolset, support_desk
 from helpers.training import RECIPE_FILE, token_ids, weights_digest
 
-LOGITS = 2**26  # values in one step's logits: with a vocabulary of 150,000, a batch of 32 is drafted 13 tokens ahead
+LOGITS = 2**26  # values in one step's logits: with a vocabulary of 150,000, a batch of 32 is drafted 12 tokens ahead
 MAX_NEW_TOKENS = 160  # the longest answers of the support desk take about 60; what runs on past this is cut and will not parse
 
 
@@ -69,8 +69,8 @@ class Router:
         """A base (`default_base()` when none is given) and, when one is given, an adapter on top of it.
 
         An adapter brings its own base. A small base has its 4-bit weights written out and the adapter added to them: the same function
-        in full precision, in three quarters of the time. To add it to the weights in 4 bits would round them anew and change outputs
-        (how many, `bench` measures), so a larger base, which needs the 4 bits, keeps the adapter beside them.
+        in float32, and faster. To add it to the weights in 4 bits would round them anew and change outputs (how many, `bench`
+        measures), so a larger base, which needs the 4 bits, keeps the adapter beside them.
 
         Raises FileNotFoundError when the adapter is not there, ValueError when it belongs to another base.
         """
@@ -117,30 +117,28 @@ class Router:
         """Greedy decoding of a batch. Each step feeds every row the token it chose last and a draft of what may follow, and keeps of
         the draft what the model would have chosen itself; a row leaves the batch when it ends.
         """
-        rows, device = len(prompts), self.model.device
+        rows, device, limit = len(prompts), self.model.device, MAX_NEW_TOKENS
+        legal = grammar.start(rows) if grammar else None
+        if legal:
+            limit *= 5  # a grammar comes to an end by itself
         shared = min(min(_common_length(self._prefix, prompt), len(prompt) - 1) for prompt in prompts)
-        reach = max(map(len, prompts)) + MAX_NEW_TOKENS
-        if rows > 1 and (not shared or reach > self._window):  # padding would see nothing, or count as tokens of a sliding window
+        if rows > 1 and (not shared or max(map(len, prompts)) + limit > self._window):
+            # one by one: padding would have nothing to see, or would count as tokens of a sliding window
             return [self._decode([prompt], [request], grammar)[0] for prompt, request in zip(prompts, requests, strict=True)]
         cache = self._prefix_cache(shared)
         cache.batch_repeat_interleave(rows)
-        drafts_are_free = all(type(layer) is DynamicLayer for layer in cache.layers)  # others cannot be cut back
-        legal = grammar.start(rows) if grammar else None
-        limit = MAX_NEW_TOKENS if legal is None else 5 * MAX_NEW_TOKENS  # a grammar comes to an end by itself
+        drafts_leave_gaps = rows > 1 and self._window < math.inf  # where one row's draft held and another's did not
+        vocabulary = self.model.config.get_text_config().vocab_size
         pending = [prompt[shared:] for prompt in prompts]
         produced: list[list[tuple[int, float]]] = [[] for _ in prompts]
         steps, alive = [0] * rows, list(range(rows))
         lengths, seen = torch.full((rows,), shared, device=device), torch.ones(rows, shared, dtype=torch.bool, device=device)
         while alive:
-            room = LOGITS // (len(alive) * self.model.config.get_text_config().vocab_size) - 1 if drafts_are_free else 0
+            room = 0 if drafts_leave_gaps else LOGITS // (len(alive) * vocabulary) - 1
             drafts = [self._draft(produced[n], requests[n], min(room, limit - len(produced[n]) - 1)) for n in alive]
             before, after = max(len(pending[n]) for n in alive), max(map(len, drafts))
-            ids = torch.full((len(alive), before + after), self.tokenizer.pad_token_id, device=device)
-            fed = torch.zeros_like(ids, dtype=torch.bool)
-            for line, (n, draft) in enumerate(zip(alive, drafts, strict=True)):
-                start, end = before - len(pending[n]), before + len(draft)  # what was chosen ends, and the draft begins, at one column
-                ids[line, start:end] = torch.tensor(pending[n] + draft)
-                fed[line, start:end] = True
+            ids, fed = _side_by_side([pending[n] for n in alive], drafts, self.tokenizer.pad_token_id)
+            ids, fed = ids.to(device), fed.to(device)
             logits = self.model(
                 input_ids=ids,
                 position_ids=(lengths[:, None] + fed.cumsum(1) - 1).clamp(min=0),
@@ -148,20 +146,21 @@ class Router:
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=after + 1,
-            ).logits
+            ).logits[:, -(after + 1) :]
             held, ended = self._verify(logits, drafts, alive, produced, legal)
             fed[:, before:] &= torch.arange(after, device=device) < torch.tensor(held, device=device)[:, None]
-            going = []
-            for line, n in enumerate(alive):
+            lengths, seen = lengths + fed.sum(1), torch.cat([seen, fed], dim=1)
+            for n in alive:
                 steps[n], pending[n] = steps[n] + 1, [produced[n][-1][0]]
-                if not ended[line] and len(produced[n]) < limit:
-                    going.append(line)
-            kept = torch.tensor(going, dtype=torch.long, device=device)
-            alive, drop = [alive[line] for line in going], after - max((held[line] for line in going), default=0)
+            going = [line for line, n in enumerate(alive) if not ended[line] and len(produced[n]) < limit]
+            drop = after - max((held[line] for line in going), default=0)
             if drop:
                 cache.crop(-drop)
-            cache.batch_select_indices(kept)
-            lengths, seen = (lengths + fed.sum(1))[kept], torch.cat([seen, fed[:, : fed.shape[1] - drop]], dim=1)[kept]
+                seen = seen[:, :-drop]
+            if len(going) < len(alive):
+                kept = torch.tensor(going, dtype=torch.long, device=device)
+                cache.batch_select_indices(kept)
+                alive, lengths, seen = [alive[line] for line in going], lengths[kept], seen[kept]
         return [self._completion(tokens, n) for tokens, n in zip(produced, steps, strict=True)]
 
     def _draft(self, produced: list[tuple[int, float]], request: str, room: int) -> list[int]:
@@ -206,16 +205,25 @@ class Router:
         return Completion(text, tuple(pieces), tuple(logprob for _, logprob in tokens), steps)
 
     def _prefix_cache(self, length: int) -> DynamicCache:
-        """Keys and values of the catalogue's first `length` tokens, for one row; the whole catalogue's are computed once a router."""
-        if length == len(self._prefix) and self._kept is not None:
-            return copy.deepcopy(self._kept)
-        cache = DynamicCache()
-        if length:
-            ids = torch.tensor([self._prefix[:length]], device=self.model.device)
-            self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        if length == len(self._prefix):
-            self._kept = copy.deepcopy(cache)
+        """Keys and values of the catalogue's first `length` tokens, for one row. They are computed once, for the model as it was then."""
+        if self._kept is None:
+            self._kept = DynamicCache()
+            if self._prefix:
+                ids = torch.tensor([self._prefix], device=self.model.device)
+                self.model(input_ids=ids, past_key_values=self._kept, use_cache=True, logits_to_keep=1)
+        cache = copy.deepcopy(self._kept)
+        if length < len(self._prefix):
+            cache.crop(length - len(self._prefix))
         return cache
+
+
+def _side_by_side(pending: list[list[int]], drafts: list[list[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of shape (rows, length), what was chosen ending and the draft beginning at the same column, and which are no padding."""
+    before, after = (max(map(len, lists)) for lists in (pending, drafts))
+    lines = [[padding] * (before - len(p)) + p + d + [padding] * (after - len(d)) for p, d in zip(pending, drafts, strict=True)]
+    columns = torch.arange(before + after)
+    starts, ends = (torch.tensor(at)[:, None] for at in ([before - len(p) for p in pending], [before + len(d) for d in drafts]))
+    return torch.tensor(lines), (columns >= starts) & (columns < ends)
 
 
 def _pick(logits: torch.Tensor, rows: list[int], produced: list[list[tuple[int, float]]], legal: Legal | None) -> list[int]:
@@ -231,9 +239,11 @@ def _pick(logits: torch.Tensor, rows: list[int], produced: list[list[tuple[int, 
 
 
 def _written_out(base: str, four_bit: bool) -> PreTrainedModel:
-    """The base; a small one in 4 bits has each weight as the number that its 4 bits stand for."""
+    """The base; a small one in float32, in 4 bits with each weight as the number that its 4 bits stand for."""
     model = load_base(base, four_bit)
-    return model.dequantize() if getattr(model, "is_loaded_in_4bit", False) and is_small(base) else model
+    if not is_small(base):
+        return model
+    return (model.dequantize(torch.float32) if getattr(model, "is_loaded_in_4bit", False) else model).float()
 
 
 def _common_length(left: Sequence[int], right: Sequence[int]) -> int:

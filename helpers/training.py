@@ -175,7 +175,7 @@ def make_trainer(
         callbacks=[_MustLearn()],
         row_mean=recipe.row_mean,
     )
-    if why_not := _not_packed(model, longest=max(map(len, trainer.train_dataset["input_ids"]))):
+    if why_not := _why_not_packed(model, longest=max(map(len, trainer.train_dataset["input_ids"]), default=0)):
         print(f"{model.config.model_type} attention {why_not}: rows are padded, and each computes the catalogue for itself")
     else:
         width = model.config.get_text_config().hidden_size
@@ -190,7 +190,7 @@ def make_trainer(
     return trainer
 
 
-def _not_packed(model: PreTrainedModel, longest: int) -> str | None:
+def _why_not_packed(model: PreTrainedModel, longest: int) -> str | None:
     """Why the attention of `model` cannot take the mask of packed rows of up to `longest` tokens; None when it can."""
     if model.config._attn_implementation not in ("sdpa", SHARED_PREFIX):
         return "takes no 4-D mask"

@@ -119,7 +119,7 @@ def test_pieces_join_to_the_text_where_a_character_takes_several_tokens(router):
     assert len(completion.pieces) == len(completion.logprobs) == len(ids) and completion.pieces[-1] == ""
 
 
-def test_a_grammar_leaves_only_legal_outputs_and_changes_no_legal_one(router):
+def test_a_grammar_leaves_only_legal_outputs_and_changes_no_legal_one(router, monkeypatch):
     pytest.importorskip("xgrammar")
     requests = [example.request for example in load_examples("validation")[:24]]
     grammar = Grammar(router.toolset, router.tokenizer, router.model.config.vocab_size)
@@ -129,6 +129,8 @@ def test_a_grammar_leaves_only_legal_outputs_and_changes_no_legal_one(router):
     assert [
         b for a, b in zip(free, forced, strict=True) if not isinstance(parse_tool_call(a, router.toolset), InvalidOutput) and a != b
     ] == []
+    monkeypatch.setattr(routing, "LOGITS", 0)  # no room for a draft
+    assert [completion.text for completion in router.complete(requests[:8], grammar=grammar)] == forced[:8]
 
 
 def test_a_message_of_ten_thousand_characters_is_answered(router):

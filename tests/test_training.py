@@ -202,6 +202,11 @@ class TestSharedPrefixAttention:
     def test_padded_rows(self, examples, tokenizer):
         assert_attention_gives_what_sdpa_gives(random_model("llama", len(tokenizer)), padded(features(examples, tokenizer)))
 
+    def test_padded_rows_under_a_sliding_window(self, examples, tokenizer):
+        config = Gemma3TextConfig(vocab_size=len(tokenizer), sliding_window=64, sliding_window_pattern=2, **SMALL)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float().eval()
+        assert_attention_gives_what_sdpa_gives(model, padded(features(examples, tokenizer)))
+
 
 @pytest.mark.parametrize(("window", "packs"), [(4096, True), (64, False)])
 def test_rows_longer_than_a_sliding_window_are_padded(window, packs, examples, tokenizer, tmp_path, capsys):

@@ -136,6 +136,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"base {base_label(base)}, routing {adapted}; equality is checked in float32, times are taken in 4 bits", flush=True)
     unusable = {name: unusable_paths(job) for name, job in jobs.items()}
     check_outputs(whole, whole_stock, requests)
+    del whole, whole_stock, each
     print("every path agrees with ours, except those left out below; timing", flush=True)
     results = [time_training(name, job, unusable[name], args.repeats) for name, job in jobs.items()]
     rounded = rounded_router(base, args.adapter) if args.adapter else None

@@ -190,7 +190,6 @@ def room_for(request: str, toolset: Toolset, tokenizer: PreTrainedTokenizerBase)
     return len(token_ids(tokenizer, to_messages(request, toolset, accepts_system_role(tokenizer)))) + MAX_NEW_TOKENS
 
 
-@torch.inference_mode()
 def stock_router(base: str, adapter: Path | None, four_bit: bool = True) -> Router:
     """The same model as the libraries load it, to be asked by `plain_output`: 4-bit weights stay so, and an adapter stays beside them."""
     model = load_base(base, four_bit)
@@ -202,6 +201,7 @@ def rounded_router(base: str, adapter: Path) -> Router:
     return Router(PeftModel.from_pretrained(load_base(base), str(adapter)).merge_and_unload(), load_tokenizer(base))
 
 
+@torch.inference_mode()
 def plain_output(router: Router, request: str) -> str:
     """The lesson's loop, one turn: the whole prompt through `model.generate`, greedy, with its own cache."""
     ids = torch.tensor([router._prompt(request)], device=router.model.device)
@@ -223,6 +223,6 @@ def check_outputs(router: Router, stock: Router, requests: Sequence[str]) -> Non
     expected = [plain_output(stock, request) for request in requests]
     found = {"generate": router.generate(requests), "generate, one by one": router.generate(requests, batch_size=1)}
     for method, outputs in found.items():
-        for request, output, stock in zip(requests, outputs, expected, strict=True):
-            if output != stock:
-                raise RuntimeError(f"Router.{method} answers {request!r} with {output!r}, where model.generate gives {stock!r}")
+        for request, output, wanted in zip(requests, outputs, expected, strict=True):
+            if output != wanted:
+                raise RuntimeError(f"Router.{method} answers {request!r} with {output!r}, where model.generate gives {wanted!r}")
