@@ -130,13 +130,13 @@ def run(args: argparse.Namespace) -> None:
     }
     whole, router = (Router.from_pretrained(base, args.adapter, four_bit=four_bit) for four_bit in (False, True))
     whole_stock, stock = (stock_router(base, args.adapter, four_bit) for four_bit in (False, True))
-    for each in (whole, whole_stock):
-        each.model.float()
+    whole.model.float()
+    whole_stock.model.float()
     adapted = f"with the adapter in {args.adapter}" if args.adapter else "without adapter"
     print(f"base {base_label(base)}, routing {adapted}; equality is checked in float32, times are taken in 4 bits", flush=True)
     unusable = {name: unusable_paths(job) for name, job in jobs.items()}
     check_outputs(whole, whole_stock, requests)
-    del whole, whole_stock, each
+    del whole, whole_stock  # their memory would be missed while times are taken
     print("every path agrees with ours, except those left out below; timing", flush=True)
     results = [time_training(name, job, unusable[name], args.repeats) for name, job in jobs.items()]
     rounded = rounded_router(base, args.adapter) if args.adapter else None
@@ -185,7 +185,8 @@ def growth(args: argparse.Namespace) -> None:
     fitting = catalogues(longest(requests, tokenizer), tokenizer, whole.config.get_text_config().max_position_embeddings)
     jobs, unusable = [make_job(base, evenly(training, BATCH), toolset) for toolset in fitting], []
     for job in jobs:
-        check_outputs(*[Router(whole, tokenizer, job.toolset)] * 2, looped)
+        router = Router(whole, tokenizer, job.toolset)
+        check_outputs(router, router, looped)
         unusable.append(unusable_paths(job))
     print(f"base {base_label(base)} without adapter: in float32 the paths agree; times are taken in 4 bits", flush=True)
     models, by_catalogue, by_rows = (Router.from_pretrained(base).model, load_base(base)), [], []
