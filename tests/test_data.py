@@ -3,7 +3,6 @@
 import re
 import runpy
 from collections import Counter
-from itertools import groupby
 
 import pytest
 
@@ -14,7 +13,8 @@ from helpers.paths import ROOT, SUPPORT_DESK
 from helpers.tools import support_desk
 
 SPLITS = {split: load_examples(split) for split in ("train", "validation", "test")}
-WRITTEN = read_examples(SUPPORT_DESK / "written.jsonl", support_desk())
+BUILD = runpy.run_path(str(SUPPORT_DESK / "build.py"))
+WRITTEN, NEW_FORMATS = BUILD["read_sources"]()
 ATTACKS = read_examples(SUPPORT_DESK / "injection.jsonl", support_desk())
 
 
@@ -89,23 +89,20 @@ def test_reasons_of_negatives_are_the_taught_ones(split):
 
 
 def test_train_is_what_its_script_builds():
-    build = runpy.run_path(str(SUPPORT_DESK / "build.py"))["build"]
-    assert [row.model_dump(exclude_defaults=True) for row in SPLITS["train"]] == build(WRITTEN)
+    assert [row.model_dump(exclude_defaults=True) for row in SPLITS["train"]] == BUILD["build"](WRITTEN, NEW_FORMATS)
 
 
-def shape(order_id: str) -> str:
-    """An id's format: a run of capitals is A, of lower case a, of digits 9; other characters are themselves."""
-    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in order_id)
-    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
+def test_an_ids_format():
+    assert BUILD["shape"]("ORD-17/b4%%x") == "A-9/a9%%a"
 
 
 def test_the_new_ids_are_of_formats_that_no_other_row_has():
     new = [row.target.arguments["order_id"] for row in read_examples(SUPPORT_DESK / "ids.jsonl", support_desk())]
     calls = [row for split in (WRITTEN, *SPLITS.values()) for row in split if row.is_call]
     known = {row.target.arguments.get("order_id", "") for row in calls}
-    shapes = Counter(map(shape, new))
+    shapes = Counter(map(BUILD["shape"], new))
     assert len(new) == len(set(new)) >= 200 and len(shapes) >= 10 and min(shapes.values()) >= 10
-    assert not set(shapes) & set(map(shape, known))
+    assert not set(shapes) & set(map(BUILD["shape"], known))
 
 
 def test_the_base_was_taught_no_customer_support():

@@ -3,14 +3,16 @@
     python data/support_desk/build.py
 
 Deterministic. A variation keeps a written row's sentence frame and puts in another order id, now and then another customer's
-reason of the same grammatical sort, and the haste of chat: lower case, typos outside the arguments, other matters before or after.
-Every argument stays a verbatim stretch of its request. No row of validation.jsonl or test.jsonl is read.
+reason of the same grammatical sort, and the haste of chat: lower case, typos, other matters before or after. Typos and strange words
+come into reasons too: what nobody could guess has to be copied. Every argument stays a verbatim stretch of its request. No row of
+validation.jsonl or test.jsonl is read; ids.jsonl is, to keep away from the formats of its order ids.
 """
 
 import random
 import re
 import string
 from collections import defaultdict
+from itertools import groupby
 from pathlib import Path
 
 from helpers.examples import Example, audit_labels, read_examples, write_examples
@@ -35,18 +37,27 @@ AFTER = (
     "have a nice weekend",
     "sent from my phone", "I'd be grateful", "you can text me", "that's everything", "sorry for the long message", "bye for now",
 )  # fmt: skip
+SIGNS = "+=%@^~*&|:#$[]{}<>()§°äéøñçß"  # what shops put into ids, beside the usual
 CLAUSE_OPENERS = {
     "i", "it", "the", "my", "you", "u", "we", "they", "there", "your", "half", "one", "two", "both", "nobody", "someone", "this", "that",
 }  # fmt: skip
+STRANGE, MISSPELT = 0.4, 0.4  # how often a reason gets a word or two from anywhere, and typos
 
 
-def make_id(rng: random.Random) -> str:
-    """An order id in one of many shapes, with at least three digits."""
+def make_id(rng: random.Random, kept: set[str]) -> str:
+    """An order id in one of many shapes, none of them in `kept`, with at least three digits."""
     pools = (string.digits, string.digits, string.ascii_uppercase, string.ascii_lowercase, string.ascii_uppercase + string.digits)
     head = rng.choice(("", "", "", "", "ORD-", "ord", "EU_", "INV", "SO-", "web-"))
     parts = ["".join(rng.choices(rng.choice(pools), k=rng.randint(1, 6))) for _ in range(rng.choice((1, 1, 2, 2, 2, 3)))]
-    made = head + rng.choice(("-", "-", "", "/", ".", "_")).join(parts)
-    return made if sum(c.isdigit() for c in made) >= 3 and 4 <= len(made) <= 16 else make_id(rng)
+    made = head + rng.choice(("-", "-", "", "/", ".", "_", rng.choice(SIGNS))).join(parts)
+    fits = sum(c.isdigit() for c in made) >= 3 and 4 <= len(made) <= 16 and shape(made) not in kept
+    return made if fits else make_id(rng, kept)
+
+
+def shape(order_id: str) -> str:
+    """An id's format: a run of capitals is A, of lower case a, of digits 9; other characters are themselves."""
+    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in order_id)
+    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
 
 
 def sort_of_reason(row: Example) -> str:
@@ -65,17 +76,33 @@ def typo(text: str, rng: random.Random) -> str:
     return rng.choice((text[:i] + text[i + 1 :], text[:i] + text[i + 1] + text[i] + text[i + 2 :], text[: i + 1] + text[i:]))
 
 
-def vary(row: Example, reasons: dict[tuple[str, str], list[str]], rng: random.Random) -> dict:
-    """Another row in the frame of this one, as a plain dict without an id."""
+def disturb(reason: str, words: list[str], rng: random.Random) -> str:
+    """The reason with, now and then, a word or two of other customers in place of its own, and typos."""
+    if rng.random() < STRANGE:
+        parts = reason.split(" ")
+        spots = [i for i, part in enumerate(parts) if len(part) > 4 and part.isalpha()]
+        for i in rng.sample(spots, min(len(spots), rng.randint(1, 2))):
+            parts[i] = rng.choice(words)
+        reason = " ".join(parts)
+    if rng.random() < MISSPELT:
+        for _ in range(rng.randint(1, 3)):
+            reason = typo(reason, rng)
+    return reason
+
+
+def vary(row: Example, reasons: dict[tuple[str, str], list[str]], words: list[str], kept: set[str], rng: random.Random) -> dict:
+    """Another row in the frame of this one, as a plain dict without an id; its order id has none of the `kept` formats."""
     pieces, arguments = {}, dict(row.target.arguments)
     for name in arguments:
         old = arguments[name]
         if name == "order_id":
-            arguments[name] = make_id(rng)
+            arguments[name] = make_id(rng, kept)
         elif rng.random() < (0.3 if row.kind == "buried" else 0.6) and sort_of_reason(row) == "clause":
             arguments[name] = rng.choice(reasons[row.target.tool, "clause"])
             if old[0].isupper() and not arguments[name][0].isupper():
                 arguments[name] = arguments[name][0].upper() + arguments[name][1:]
+        if name == "reason":
+            arguments[name] = disturb(arguments[name], words, rng)
         pieces[old] = arguments[name]
     pattern = "(" + "|".join(re.escape(old) for old in sorted(pieces, key=len, reverse=True)) + ")"
     parts = re.split(pattern, row.request)
@@ -93,7 +120,7 @@ def vary(row: Example, reasons: dict[tuple[str, str], list[str]], rng: random.Ra
     return {"request": request, "target": {"tool": row.target.tool, "arguments": arguments}, "kind": row.kind}
 
 
-def build(written: list[Example]) -> list[dict]:
+def build(written: list[Example], kept: set[str]) -> list[dict]:
     """SIZE rows: the written calls and variations of them, and NO_TOOL_SHARE of written negatives, in random order."""
     rng = random.Random(SEED)
     calls, negatives = [row for row in written if row.is_call], [row for row in written if not row.is_call]
@@ -101,10 +128,11 @@ def build(written: list[Example]) -> list[dict]:
     for row in calls:
         if "reason" in row.target.arguments:
             reasons[row.target.tool, sort_of_reason(row)].append(row.target.arguments["reason"])
+    words = sorted({word for row in written for word in re.findall(r"[a-z]{5,}", row.request)})
     wanted = SIZE - round(SIZE * NO_TOOL_SHARE)
     made, seen = list(calls), {row.request.lower() for row in written}
     while len(made) < wanted:
-        row = Example.model_validate({"id": "variation", **vary(rng.choice(calls), reasons, rng)})
+        row = Example.model_validate({"id": "variation", **vary(rng.choice(calls), reasons, words, kept, rng)})
         if row.request.lower() not in seen and not audit_labels([row]):
             seen.add(row.request.lower())
             made.append(row)
@@ -112,9 +140,15 @@ def build(written: list[Example]) -> list[dict]:
     return [{**row.model_dump(exclude_defaults=True), "id": f"train-{n:04d}"} for n, row in enumerate(rows, 1)]
 
 
+def read_sources() -> tuple[list[Example], set[str]]:
+    """The hand-written rows, and the formats of the ids that are kept for testing."""
+    written, new_ids = (read_examples(SUPPORT_DESK / f"{name}.jsonl", support_desk()) for name in ("written", "ids"))
+    return written, {shape(row.target.arguments["order_id"]) for row in new_ids}
+
+
 def main() -> None:
     path: Path = SUPPORT_DESK / "train.jsonl"
-    print(write_examples(path, build(read_examples(SUPPORT_DESK / "written.jsonl", support_desk()))), "rows in", path.name)
+    print(write_examples(path, build(*read_sources())), "rows in", path.name)
 
 
 if __name__ == "__main__":
