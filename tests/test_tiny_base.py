@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+from transformers import AutoTokenizer
 
 from helpers.parsing import NoTool, ToolCall, parse_tool_call
 from helpers.paths import TINY_BASE
@@ -14,6 +15,7 @@ from helpers.tools import Toolset, ToolSpec
 sys.path.insert(0, str(TINY_BASE))  # its scripts run alone, beside the data they read
 import build
 import synthesis
+from scenes import letter_pieces
 
 SIGNATURE = re.compile(r"^- ([\w.-]+)\((.*?)\): (.*)$", re.MULTILINE)
 
@@ -67,6 +69,24 @@ def test_held_out_intents_and_verbs_are_in_no_scene(clinc):
     taught = synthesis.Synthesis(clinc, 0)
     assert set(held_out.intents) == set(synthesis.HELD_OUT_INTENTS) and not set(held_out.intents) & set(taught.intents)
     assert held_out.composer.verbs and not [verb for verb in held_out.composer.verbs if verb in taught.composer.verbs]
+    names = {name for verb in held_out.composer.verbs for name in (verb["verb"], *verb["also"])}
+    assert taught.composer.any_words and not names & set(taught.composer.any_words)  # nor does one come in as any word
+    assert held_out.composer.any_verb == 0  # nor a taught one where held-out ones are measured
+
+
+def test_what_has_to_be_copied_is_made_of_pieces_that_nobody_could_guess(clinc):
+    source = synthesis.Synthesis(clinc, 0)
+    source.pieces = letter_pieces(AutoTokenizer.from_pretrained(TINY_BASE))
+    assert len(source.pieces) > 1000 and all(piece.isalpha() and piece.islower() for piece in source.pieces)
+    copied = [json.loads(turn.answer)["copy"] for turn in source.copy_scene(100).turns]
+    words = {word.lower() for value in copied for word in value.split() if word.isalpha()}
+    assert len(words - set(source.words)) > len(words) / 3
+    assert all(turn.answer and json.loads(turn.answer)["copy"] in turn.request for turn in source.copy_scene(100).turns)
+
+
+def test_no_scene_keeps_a_slot_that_was_not_filled(clinc):
+    requests = [turn.request for scene in drawn(clinc, 1, 150) for turn in scene.turns]
+    assert not [request for request in requests if re.search(r"\{(code|reason|verb|noun|ing|past)2?\}", request)]
 
 
 def test_codes_are_of_many_forms_and_hold_at_least_two_digits():

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import transformers
 from measure import abilities
-from scenes import BATCH, END, START, TURNS, fitting_scene, pack
+from scenes import BATCH, END, START, TURNS, fitting_scene, letter_pieces, pack
 from synthesis import HELD_OUT_INTENTS, Synthesis, read_clinc
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.auto import tqdm
@@ -37,8 +37,9 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
 )
 VOCABULARY = 4096
+POSITIONS = 4096  # that may be used: rotary ones have no end, though sequences of 512 are all that is trained on
 COPY_STEPS = 300  # the first stage: nothing but copying, until induction has formed
-COPY_SHARE = 0.08  # and this much of it afterwards, so that it is not unlearned
+COPY_SHARE = 0.15  # and this much of it afterwards, so that it is not unlearned
 PEAK_ADAMW, PEAK_MUON, WARM_UP = 2e-3, 3e-3, 100  # learning rates while copying, steps
 ROUTING = 0.65  # of those rates at the start of routing, from where they fall to zero
 
@@ -60,7 +61,7 @@ def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
         pad_token=PAD,
         eos_token=END,
         chat_template=CHAT_TEMPLATE,
-        model_max_length=2048,
+        model_max_length=POSITIONS,
         clean_up_tokenization_spaces=False,
     )
 
@@ -68,7 +69,7 @@ def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
 def build_model() -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, pad_token_id=0,
+        num_key_value_heads=4, max_position_embeddings=POSITIONS, tie_word_embeddings=True, pad_token_id=0,
         bos_token_id=None, eos_token_id=2, attn_implementation="sdpa",
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -190,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clinc", required=True, help="CLINC150's training rows as JSONL ({request, intent}), or `hub` to download them")
     parser.add_argument("--minutes", type=float, default=85, help="stop after this long (default 85)")
-    parser.add_argument("--steps", type=int, default=12000, help="stop after this many steps (default 12000)")
+    parser.add_argument("--steps", type=int, default=30000, help="stop after this many steps (default 30000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --work")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
@@ -204,6 +205,7 @@ def main() -> None:
     saved = args.work / "tokenizer"
     tokenizer = AutoTokenizer.from_pretrained(saved) if args.resume else build_tokenizer(synthesis)
     tokenizer.save_pretrained(saved)  # a resumed run goes on with the tokens it began with
+    synthesis.pieces = letter_pieces(tokenizer)
     model, record = train(args, synthesis, tokenizer)
     record |= {
         "abilities": abilities(model, tokenizer, clinc),

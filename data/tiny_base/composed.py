@@ -14,19 +14,31 @@ SHAPES = (("code",), ("code", "reason"), ("code", "reason"), ("reason",))  # the
 CODE_NAMES = ("{}_id", "{}_number", "reference", "id", "code", "number", "ref", "file_number")
 REASON_NAMES = ("reason", "reason", "why", "cause", "details", "note", "explanation", "problem", "grounds")
 HELD_OUT = 10  # every tenth verb is kept for measuring
+ANY_VERB, ANY_NOUN = 0.15, 0.35  # how often any word stands for a verb or noun, so that all words are read, not only the listed ones
 SYNONYM = 0.25  # how often a verb or noun goes by another name
 SLOT = re.compile(r"\{(\w+)\}")
 
 
 class Composer:
-    """Draws composed tools. `make_code` and `make_clause` give values where a sentence names what its tool does not take."""
+    """Draws composed tools. Now and then one of `any_words` stands for a verb or noun; `make_code` and `make_clause` give values where a
+    sentence names what its tool does not take.
+    """
 
     def __init__(
-        self, words: list[dict], frames: list[dict], make_code: Callable[[], str], make_clause: Callable[[], str], held_out: bool = False
+        self,
+        words: list[dict],
+        frames: list[dict],
+        any_words: list[str],
+        make_code: Callable[[], str],
+        make_clause: Callable[[], str],
+        held_out: bool = False,
     ):
         verbs = [w for w in words if "verb" in w]
         self.verbs = [w for n, w in enumerate(verbs) if (n % HELD_OUT == 0) == held_out]
         self.nouns = [w for w in words if "noun" in w]
+        kept = {name for n, w in enumerate(verbs) if n % HELD_OUT == 0 for name in _names(w)}
+        self.any_words = [word for word in any_words if word not in kept]
+        self.any_verb = 0.0 if held_out else ANY_VERB
         self.make = {"code": make_code, "code2": make_code, "reason": make_clause}
         self.frames: dict[str, list[str]] = {}
         for frame in frames:
@@ -37,13 +49,21 @@ class Composer:
     def family(self, rng: random.Random, size: int) -> list[dict]:
         """`size` tools: mostly for one noun, else one verb for several nouns, else unrelated."""
         dice = rng.random()
-        verbs = self._unlike(rng, self.verbs, size)
-        nouns = self._unlike(rng, self.nouns, size)
+        verbs = [self._any_verb(rng) if rng.random() < self.any_verb else verb for verb in self._unlike(rng, self.verbs, size)]
+        nouns = [self._any_noun(rng) if rng.random() < ANY_NOUN else noun for noun in self._unlike(rng, self.nouns, size)]
         if dice < 0.5:
             nouns = nouns[:1] * size
         elif dice < 0.7:
             verbs = verbs[:1] * size
         return [self._tool(rng, verb, noun) for verb, noun in zip(verbs, nouns, strict=True)]
+
+    def _any_noun(self, rng: random.Random) -> Words:
+        noun = " ".join(rng.sample(self.any_words, 1 if rng.random() < 0.7 else 2))
+        return {"noun": noun, "also": [noun]}
+
+    def _any_verb(self, rng: random.Random) -> Words:
+        verb = rng.choice(self.any_words)
+        return {"verb": verb, "ing": verb.removesuffix("e") + "ing", "past": verb.removesuffix("e") + "ed", "also": [verb]}
 
     def neighbour(self, rng: random.Random, family: list[dict]) -> dict:
         """A tool that is not in this family, but does the same to something else or something else to the same."""

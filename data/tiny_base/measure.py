@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from scenes import BATCH, fitting_scene, pack
+from scenes import BATCH, fitting_scene, letter_pieces, pack
 from synthesis import HELD_OUT_INTENTS, Scene, Synthesis, Turn, read_clinc
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,8 +24,9 @@ CHOICES = 4  # tools in the catalogue from which a held-out intent is chosen
 
 def abilities(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, clinc: list[dict]) -> dict[str, dict[str, float] | float]:
     """Turn accuracies on tools that were taught and on verbs and intents that were not, and the choice among held-out intents."""
-    held_out = Synthesis(clinc, 0, held_out=True)
-    taught = turn_accuracy(model, tokenizer, Synthesis(clinc, 0), 40)
+    known, held_out = Synthesis(clinc, 0), Synthesis(clinc, 0, held_out=True)
+    known.pieces = held_out.pieces = letter_pieces(tokenizer)
+    taught = turn_accuracy(model, tokenizer, known, 40)
     held_out.composed = 1.0
     verbs = turn_accuracy(model, tokenizer, held_out, 40)
     chosen = choice_among_intents(model, tokenizer, held_out)

@@ -42,3 +42,9 @@ def fitting_scene(synthesis: Synthesis, tokenizer: PreTrainedTokenizerFast) -> S
     while len(tokenizer((scene := synthesis.scene(TURNS)).system)["input_ids"]) > LENGTH // 2:
         pass
     return scene
+
+
+def letter_pieces(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The tokens that are runs of small letters, without their space: put together at random they are words that nobody could guess."""
+    texts = (tokenizer.decode([token]).strip() for token in range(len(tokenizer)))
+    return sorted({text for text in texts if text.isalpha() and text.islower()})

@@ -10,6 +10,7 @@ import json
 import random
 import re
 import string
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ HELD_OUT_INTENTS = (  # never trained on: the model card measures routing among 
     "play_music", "recipe", "spelling", "time", "vaccines",
 )  # fmt: skip
 SUPPORT_WORDS = re.compile(r"refund|parcel|escalat|order|deliver|shipp(ing|ed)|track|package|representative", re.IGNORECASE)
+SIGNS = "#:^%=[]+@~|*&!?;<>{}()$€£§°,–'"  # what a code may be joined by, beside the usual
+LETTERS = "äöüßéèêáàâåøæñçíóúžšłőçÄÖÜÉÅØÑ"
 CHITCHAT = {  # CLINC intents that are conversation rather than work
     "greeting", "goodbye", "thank_you", "tell_joke", "fun_fact", "meaning_of_life", "who_made_you", "what_is_your_name",
     "where_are_you_from", "how_old_are_you", "are_you_a_bot", "do_you_have_pets", "what_are_your_hobbies", "who_do_you_work_for",
@@ -34,6 +37,7 @@ INSTRUCTIONS = (
     "You can call these tools:", "Tools you may use:", "Choose one tool for the request below.",
 )  # fmt: skip
 
+COMMON = 4  # times that a word has to be said to stand for any verb or noun
 COMPOSED = 0.45  # of the catalogues hold composed tools
 CALL_SHARE = 0.5  # of the turns; the others are refusals, of these kinds in these proportions (`foreign`: nothing here serves it)
 REFUSALS = {"negated": 0.28, "information_request": 0.16, "underspecified": 0.18, "ambiguous": 0.09, "steering": 0.07, "foreign": 0.22}
@@ -85,12 +89,17 @@ def read_clinc(source: str) -> list[dict]:
 def make_code(rng: random.Random, words: list[str]) -> str:
     """An identifier such as `KX-4471`, `7781204`, `wx9_22f`, `kite/88`: one to four runs of digits, letters or a word, joined or not."""
     alphabets = (string.digits, string.digits, string.ascii_uppercase, string.ascii_lowercase, string.digits + string.ascii_uppercase)
-    separator = rng.choice(("-", "-", "-", "", "", "/", "_", ".", "#", ":"))
+    separator = rng.choice(("-", "-", "-", "", "", "/", "_", ".", rng.choice(SIGNS)))
     runs = ["".join(rng.choices(rng.choice(alphabets), k=rng.randint(1, 6))) for _ in range(rng.randint(1, 4))]
     if rng.random() < 0.12:
         word = rng.choice(words).replace("'", "")
         runs[rng.randrange(len(runs))] = rng.choice((word, word.upper(), word.capitalize()))
+    if rng.random() < 0.05:
+        runs[rng.randrange(len(runs))] += "".join(rng.choices(LETTERS, k=rng.randint(1, 3)))
     code = separator.join(runs)
+    if rng.random() < 0.1:  # signs around it or anywhere in it
+        at = rng.randint(0, len(code))
+        code = f"({code})" if rng.random() < 0.2 else code[:at] + rng.choice(SIGNS) + code[at:]
     return code if sum(c.isdigit() for c in code) >= 2 and 4 <= len(code) <= 18 else make_code(rng, words)
 
 
@@ -99,6 +108,7 @@ class Synthesis:
 
     def __init__(self, clinc: list[dict], seed: int | str, held_out: bool = False):
         self.rng = random.Random(seed)
+        self.pieces: list[str] = []  # of which odd words are put together, once there is a tokenizer
         self.checked: dict[str, ToolSpec] = {}
         self.tools = read_jsonl(HERE / "tools.jsonl")
         self.phrases: dict[str, list[str]] = {}
@@ -114,15 +124,17 @@ class Synthesis:
         self.clauses = [v for t in self.tools for a in t["arguments"] if a["type"] == "text" for v in a["values"]]
         self.requests = [text for intent in sorted(self.intents) for text in self.said[intent]]
         self.reasons = self.phrases["reason"]
+        self.words = sorted({w for text in self.requests + self.clauses for w in re.findall(r"[a-z']+", text)})
+        said = Counter(w for text in self.requests + self.clauses for w in re.findall(r"[a-z]+", text.lower()))
         self.composer = Composer(
             read_jsonl(HERE / "words.jsonl"),
             read_jsonl(HERE / "frames.jsonl"),
+            any_words=sorted(word for word, n in said.items() if n >= COMMON and len(word) > 3),
             make_code=lambda: make_code(self.rng, self.words),
             make_clause=lambda: self._clause(self.reasons),
             held_out=held_out,
         )
         self.composed = COMPOSED
-        self.words = sorted({w for text in self.requests + self.clauses for w in re.findall(r"[a-z']+", text)})
 
     # --- catalogues -------------------------------------------------------------------------------------------------
 
@@ -208,7 +220,7 @@ class Synthesis:
                 return self._missing(entry)
             case "information_request":
                 own = tool and rng.random() < 0.7
-                return self._refuse(rng.choice(tool["questions"]) if own else self._phrase(kind, do=spoken), kind)
+                return self._refuse(self._fill(rng.choice(tool["questions"]), entry)[0] if own else self._phrase(kind, do=spoken), kind)
             case "negated":
                 own = tool and rng.random() < 0.75
                 template = rng.choice(rng.choice((tool["not_now"], tool["mentions"]))) if own else None
@@ -311,11 +323,16 @@ class Synthesis:
         rng = self.rng
         dice = rng.random()
         clause = rng.choice(values or self.reasons if dice < 0.7 else self.clauses if dice < 0.82 else self.requests)
-        if dice > 0.9:
-            clause = " ".join(rng.choices(self.words, k=rng.randint(2, 12)))
+        if dice > 0.88:
+            clause = " ".join(self._odd_word() if rng.random() < 0.4 else rng.choice(self.words) for _ in range(rng.randint(2, 12)))
+        elif rng.random() < 0.25:  # a word or two that nobody could guess
+            words = clause.split(" ")
+            for _ in range(rng.randint(1, 2)):
+                words[rng.randrange(len(words))] = self._odd_word()
+            clause = " ".join(words)
         if rng.random() < 0.15:
             clause += rng.choice((" and ", ", ", " but ", " so ")) + rng.choice(self.clauses)
-        if rng.random() < 0.15:
+        while rng.random() < 0.25:
             clause = self._typo(clause)
         case = rng.random()
         if case < 0.05:
@@ -412,6 +429,13 @@ class Synthesis:
         i = self.rng.choice(spots)
         return self.rng.choice((text[:i] + text[i + 1 :], text[:i] + text[i + 1] + text[i] + text[i + 2 :], text[:i] + text[i] + text[i:]))
 
+    def _odd_word(self) -> str:
+        """A word of pieces that the tokenizer knows, put together as they never are, or a known one misspelt."""
+        rng = self.rng
+        if self.pieces and rng.random() < 0.7:
+            return "".join(rng.choices(self.pieces, k=rng.choice((1, 2, 2, 3))))
+        return self._typo(rng.choice(self.words))
+
     # --- copying ----------------------------------------------------------------------------------------------------
 
     def copy_scene(self, turns: int) -> Scene:
@@ -419,7 +443,9 @@ class Synthesis:
         rng = self.rng
         scene = Scene(rng.choice(("copy", "repeat", "say it again")))
         for _ in range(turns):
-            words = [make_code(rng, self.words) if rng.random() < 0.3 else rng.choice(self.words) for _ in range(rng.randint(2, 8))]
+            sorts = rng.choices(("code", "word", "odd"), weights=(0.25, 0.35, 0.4), k=rng.randint(2, 8))
+            makers = {"code": lambda: make_code(rng, self.words), "word": lambda: rng.choice(self.words), "odd": self._odd_word}
+            words = [makers[sort]() for sort in sorts]
             if rng.random() < 0.25:
                 words = [w.capitalize() for w in words]
             value = " ".join(words)
