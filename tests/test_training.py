@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 from datasets import Dataset
-from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from trl import SFTConfig, SFTTrainer
@@ -18,6 +18,7 @@ from helpers.examples import Example, load_examples, to_prompt_completion
 from helpers.models import load_base, load_tokenizer
 from helpers.paths import TINY_BASE
 from helpers.recipes import LESSON, TINY, lora_config, sft_config
+from helpers.routing import Router
 from helpers.tools import Tool, Toolset, support_desk
 from helpers.training import IGNORED, SharedPrefixCollator
 
@@ -386,11 +387,20 @@ class TestRun:
         trainer = training.make_trainer(load_base(str(TINY_BASE)), tokenizer, dataset, TINY, tmp_path)
         assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
 
-    def test_the_embeddings_are_trained_whole_and_saved_and_the_output_layer_goes_on_sharing_them(self, adapter):
-        tuned = PeftModel.from_pretrained(load_base(str(TINY_BASE)), str(adapter))
+    def test_the_embeddings_are_trained_whole_and_saved_once_and_the_output_layer_stays_as_it_was(self, adapter):
+        tuned = Router.from_pretrained(adapter=adapter).model
         came = load_base(str(TINY_BASE), four_bit=False).get_input_embeddings().weight
         assert not torch.equal(tuned.get_input_embeddings().weight, came)
-        assert torch.equal(tuned.get_input_embeddings().weight, tuned.get_output_embeddings().weight)
+        assert torch.equal(tuned.get_output_embeddings().weight, came)
+        saved = load_file(adapter / "adapter_model.safetensors")
+        assert sum(weights.shape == came.shape for weights in saved.values()) == 1
+
+    def test_a_router_that_is_saved_whole_keeps_both(self, adapter, tmp_path):
+        tuned = Router.from_pretrained(adapter=adapter).model
+        tuned.save_pretrained(tmp_path)
+        again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+        for one, other in zip(tuned.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(one, other)
 
     def test_a_first_step_without_gradient_stops_the_run(self, examples, tokenizer, tmp_path):
         dataset = training.to_dataset(examples, TOOLS, tokenizer, 1024)
