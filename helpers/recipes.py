@@ -13,8 +13,10 @@ from helpers.models import is_small, precision
 from helpers.packing import MAX_PACKED
 from helpers.paths import OUTPUTS
 
-# Embeddings trained under an output layer that goes on with the old ones are what is meant; PEFT would warn of them at every turn.
-warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer is part of the adapter")
+# Embeddings that are trained under an output layer that keeps the old ones are what is meant; PEFT warns of them at every turn, and that
+# it marks the merged model accordingly.
+for _meant in ("Model has `tie_word_embeddings=True` and a tied layer", "Input and output embeddings are no longer tied after merging"):
+    warnings.filterwarnings("ignore", message=_meant)
 
 
 @dataclass(frozen=True)

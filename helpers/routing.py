@@ -84,7 +84,7 @@ class Router:
         if base is not None and base_label(base) != base_label(own):
             raise ValueError(f"the adapter in {adapter} belongs to the base {base_label(own)}, not to {base_label(base)}")
         model = PeftModel.from_pretrained(_written_out(own, four_bit), str(adapter))
-        return cls(_merged(model) if is_small(own) else model, load_tokenizer(own), toolset)
+        return cls(model.merge_and_unload() if is_small(own) else model, load_tokenizer(own), toolset)
 
     def route(self, request: str) -> Decision:
         """The decision for one request."""
@@ -244,14 +244,6 @@ def _written_out(base: str, four_bit: bool) -> PreTrainedModel:
     if not is_small(base):
         return model
     return (model.dequantize(torch.float32) if getattr(model, "is_loaded_in_4bit", False) else model).float()
-
-
-def _merged(model: PeftModel) -> PreTrainedModel:
-    """The model with its adapter added. Where the embeddings were trained and the output layer was not, it says so when it is saved."""
-    merged = model.merge_and_unload()
-    if merged.get_output_embeddings().weight is not merged.get_input_embeddings().weight:
-        merged.config.tie_word_embeddings = False
-    return merged
 
 
 def _common_length(left: Sequence[int], right: Sequence[int]) -> int:
