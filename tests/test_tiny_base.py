@@ -78,10 +78,11 @@ def test_what_has_to_be_copied_is_made_of_pieces_that_nobody_could_guess(clinc):
     source = synthesis.Synthesis(clinc, 0)
     source.pieces = letter_pieces(AutoTokenizer.from_pretrained(TINY_BASE))
     assert len(source.pieces) > 1000 and all(piece.isalpha() and piece.islower() for piece in source.pieces)
-    copied = [json.loads(turn.answer)["copy"] for turn in source.copy_scene(100).turns]
+    turns = source.copy_scene(100).turns
+    copied = [json.loads(turn.answer)["copy"] for turn in turns]
     words = {word.lower() for value in copied for word in value.split() if word.isalpha()}
     assert len(words - set(source.words)) > len(words) / 3
-    assert all(turn.answer and json.loads(turn.answer)["copy"] in turn.request for turn in source.copy_scene(100).turns)
+    assert all(value in turn.request for value, turn in zip(copied, turns, strict=True))
 
 
 def test_no_scene_keeps_a_slot_that_was_not_filled(clinc):
