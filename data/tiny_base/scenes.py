@@ -4,12 +4,8 @@ import torch
 from synthesis import Scene, Synthesis
 from transformers import PreTrainedTokenizerFast
 
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-CHAT_TEMPLATE = (
-    "{% for message in messages %}" + START + "{{ message['role'] }}\n{{ message['content'] }}" + END + "\n{% endfor %}"
-    "{% if add_generation_prompt %}" + START + "assistant\n{% endif %}"
-)
-LENGTH, BATCH, TURNS = 512, 5, 14  # tokens per sequence, sequences per step, turns offered to each
+START, END = "<|im_start|>", "<|im_end|>"
+LENGTH, BATCH, TURNS = 512, 8, 14  # tokens per sequence, sequences per step, turns offered to each
 
 
 def pack(scenes: list[Scene], tokenizer: PreTrainedTokenizerFast) -> dict[str, torch.Tensor]:

@@ -6,9 +6,7 @@ Nothing here speaks of customer support: that is left for the fine-tune to teach
 for an action and its mention: every tool comes with requests, and with questions, refusals and anecdotes in nearly the same words.
 """
 
-import dataclasses
 import json
-import math
 import random
 import re
 import string
@@ -40,8 +38,6 @@ INSTRUCTIONS = (
 )  # fmt: skip
 
 COMMON = 4  # times that a word has to be said to stand for any verb or noun
-FRESH = 0.55  # of the tools whose requests are given go by names and descriptions made up for their catalogue
-TELLING = 8  # words of an intent's requests from which such names are made
 COMPOSED = 0.45  # of the catalogues hold composed tools
 CALL_SHARE = 0.5  # of the turns; the others are refusals, of these kinds in these proportions (`foreign`: nothing here serves it)
 REFUSALS = {"negated": 0.28, "information_request": 0.16, "underspecified": 0.18, "ambiguous": 0.09, "steering": 0.07, "foreign": 0.22}
@@ -108,16 +104,11 @@ def make_code(rng: random.Random, words: list[str]) -> str:
 
 
 class Synthesis:
-    """Draws scenes. `rng` gives every random choice; `held_out` draws on the intents and verbs kept for measuring, and on no others.
-
-    `learn_words` says which words there are and which of them mean nearly the same; without it, names are made of fewer words.
-    """
+    """Draws scenes. `rng` gives every random choice; `held_out` draws on the intents and verbs kept for measuring, and on no others."""
 
     def __init__(self, clinc: list[dict], seed: int | str, held_out: bool = False):
         self.rng = random.Random(seed)
         self.pieces: list[str] = []  # of which odd words are put together, once there is a tokenizer
-        self.near: dict[str, list[str]] = {}  # words that may stand for a word
-        self.fresh = 0.0 if held_out else FRESH
         self.checked: dict[str, ToolSpec] = {}
         self.tools = read_jsonl(HERE / "tools.jsonl")
         self.phrases: dict[str, list[str]] = {}
@@ -144,17 +135,6 @@ class Synthesis:
             held_out=held_out,
         )
         self.composed = COMPOSED
-        self.telling = {intent: _telling(intent, self.said) for intent in self.intents}
-
-    def learn_words(self, pieces: list[str], near: dict[str, list[str]]) -> None:
-        """The tokenizer's `pieces`, which odd words are put together of, and for each known word those `near` it in meaning."""
-        self.pieces = pieces
-        kept = {word for row in read_jsonl(HERE / "intents.jsonl") if row["intent"] in HELD_OUT_INTENTS for name in row["names"] for word in name.split("_")}
-        kept |= self.composer.kept
-        usable = {word for word in near if len(word) > 3 and word not in kept and not SUPPORT_WORDS.search(word)}
-        self.near = {word: [w for w in others if w in usable] for word, others in near.items()}
-        self.composer.near = self.near
-        self.composer.any_words = sorted(usable | set(self.composer.any_words))
 
     # --- catalogues -------------------------------------------------------------------------------------------------
 
@@ -176,10 +156,10 @@ class Synthesis:
 
     def _checked(self, spec: dict) -> ToolSpec:
         """The catalogue's entry for `spec`; checking a schema takes longer than all the rest, so each is checked once."""
-        key = json.dumps(spec["inputSchema"])
+        key = json.dumps(spec)
         if key not in self.checked:
             self.checked[key] = Toolset.from_mcp([spec])[spec["name"]]
-        return dataclasses.replace(self.checked[key], name=spec["name"], description=spec["description"])
+        return self.checked[key]
 
     def _pick_tools(self, n: int) -> list[dict]:
         if n and self.rng.random() < 0.5:  # neighbours from one domain are the easiest to confuse
@@ -203,40 +183,18 @@ class Synthesis:
             properties[name] = {"type": kind} | ({"enum": argument["values"]} if argument["type"] == "enum" else {})
             if not argument.get("optional"):
                 required.append(name)
-        description, name = rng.choice(tool["descriptions"]), rng.choice(tool["names"])
-        if "composed" not in tool and rng.random() < self.fresh:
-            description, name = self._reworded(description, " "), self._reworded(name, "_")
+        description = rng.choice(tool["descriptions"])
         schema = {"type": "object", "properties": properties, "required": required}
-        name = self._restyle(name)
+        name = self._restyle(rng.choice(tool["names"]))
         spec = {"name": name, "description": self._sentence(description), "inputSchema": schema}
         return {"spec": spec, "descriptions": tool["descriptions"], "tool": tool, "named": named}
 
     def _intent_tool(self, intent: str) -> dict:
         entry = self.intents[intent]
         schema = {"type": "object", "properties": {}}
-        name, description = self.rng.choice(entry["names"]), self.rng.choice(entry["descriptions"])
-        if self.rng.random() < self.fresh:
-            name, description = self._afresh(intent, name, description)
-        spec = {"name": self._restyle(name), "description": self._sentence(description), "inputSchema": schema}
+        name = self._restyle(self.rng.choice(entry["names"]))
+        spec = {"name": name, "description": self._sentence(self.rng.choice(entry["descriptions"])), "inputSchema": schema}
         return {"spec": spec, "descriptions": entry["descriptions"], "intent": intent}
-
-    def _afresh(self, intent: str, name: str, description: str) -> tuple[str, str]:
-        """A name and a description that nobody can know by heart: in other words, in words of its requests, or one of these itself."""
-        rng = self.rng
-        telling = self.telling[intent]
-        if rng.random() < 0.6:
-            name = "_".join(rng.sample(telling, rng.choice((1, 2, 2))))
-        dice = rng.random()
-        if dice < 0.25:
-            description = " ".join(rng.sample(telling, rng.randint(2, 4)))
-        elif dice < 0.5:
-            description = rng.choice(("such as: ", "for requests like: ", "answers ", "")) + rng.choice(self.said[intent])
-        return self._reworded(name, "_"), self._reworded(description, " ")
-
-    def _reworded(self, text: str, joint: str) -> str:
-        """The text with some of its words replaced by others that mean nearly the same."""
-        words = text.split(joint)
-        return joint.join(self.rng.choice(self.near[w]) if self.near.get(w) and self.rng.random() < 0.4 else w for w in words)
 
     def _restyle(self, name: str) -> str:
         if self.rng.random() > 0.1:
@@ -497,12 +455,3 @@ class Synthesis:
                 Turn(f"{before} {opening}{value}{closing} {after}".strip(" "), json.dumps({"copy": value}, separators=(",", ":")), "copy")
             )
         return scene
-
-
-def _telling(intent: str, said: dict[str, list[str]]) -> list[str]:
-    """The words that tell this intent's requests from all others: often said here, seldom elsewhere (tf-idf)."""
-    everywhere = Counter(word for texts in said.values() for text in texts for word in set(re.findall("[a-z]+", text)))
-    total = sum(map(len, said.values()))
-    here = Counter(word for text in said[intent] for word in set(re.findall("[a-z]+", text)))
-    words = [word for word, n in here.items() if n >= 3 and len(word) > 2] or list(here)
-    return sorted(words, key=lambda word: (-here[word] * math.log(total / everywhere[word]), word))[:TELLING]
