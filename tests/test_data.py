@@ -24,7 +24,7 @@ def test_splits_are_large_enough(split, least):
 
 
 def test_shares_of_no_tool():
-    assert no_tool_share(SPLITS["train"]) == pytest.approx(0.15)
+    assert no_tool_share(SPLITS["train"]) == pytest.approx(0.18)
     assert no_tool_share(SPLITS["validation"]) == pytest.approx(0.30, abs=0.02)
     assert no_tool_share(SPLITS["test"]) == pytest.approx(0.30, abs=0.02)
 

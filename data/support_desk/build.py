@@ -3,7 +3,7 @@
     python data/support_desk/build.py
 
 Deterministic. A variation keeps a written row's sentence frame and puts in another order id, now and then another customer's
-reason of the same grammatical sort, and the haste of chat: lower case, typos, other matters before or after. Typos and strange words
+reason of the same grammatical sort, and the haste of chat: one case for all, typos, other matters before or after. Typos and strange words
 come into reasons too: what nobody could guess has to be copied. Every argument stays a verbatim stretch of its request. No row of
 validation.jsonl or test.jsonl is read; ids.jsonl is, to keep away from the formats of its order ids.
 """
@@ -20,7 +20,7 @@ from helpers.negatives import mix
 from helpers.paths import SUPPORT_DESK
 from helpers.tools import support_desk
 
-SEED, SIZE, NO_TOOL_SHARE = 0, 5000, 0.15
+SEED, SIZE, NO_TOOL_SHARE = 0, 5000, 0.18
 BEFORE = (
     "hi", "hello there", "hey", "good evening", "quick one", "morning all", "sorry to bother you again", "second message from me today",
     "long-time customer here", "hope you're having a good week", "I already tried the website", "writing this from my phone on the bus",
@@ -41,6 +41,7 @@ SIGNS = "+=%@^~*&|:#$[]{}<>()§°äéøñçß"  # what shops put into ids, besid
 CLAUSE_OPENERS = {
     "i", "it", "the", "my", "you", "u", "we", "they", "there", "your", "half", "one", "two", "both", "nobody", "someone", "this", "that",
 }  # fmt: skip
+LOWER, UPPER = 0.15, 0.04  # how often a whole message is in one case, its arguments too
 STRANGE, MISSPELT = 0.4, 0.4  # how often a reason gets a word or two from anywhere, and typos
 
 
@@ -115,8 +116,10 @@ def vary(row: Example, reasons: dict[tuple[str, str], list[str]], words: list[st
         request = rng.choice(BEFORE) + rng.choice((", ", ". ", " - ", "! ", "... ")) + request
     if rng.random() < 0.25:
         request = request.rstrip() + rng.choice((" ", " - ", ", ", "\n")) + rng.choice(AFTER)
-    if rng.random() < 0.15:
-        request, arguments = request.lower(), {name: value.lower() for name, value in arguments.items()}
+    case = rng.random()
+    if case < LOWER + UPPER:
+        change = str.lower if case < LOWER else str.upper
+        request, arguments = change(request), {name: change(value) for name, value in arguments.items()}
     return {"request": request, "target": {"tool": row.target.tool, "arguments": arguments}, "kind": row.kind}
 
 
