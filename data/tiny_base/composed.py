@@ -14,7 +14,7 @@ SHAPES = (("code",), ("code", "reason"), ("code", "reason"), ("reason",))  # the
 CODE_NAMES = ("{}_id", "{}_number", "reference", "id", "code", "number", "ref", "file_number")
 REASON_NAMES = ("reason", "reason", "why", "cause", "details", "note", "explanation", "problem", "grounds")
 HELD_OUT = 10  # every tenth verb is kept for measuring
-ANY_VERB, ANY_NOUN = 0.3, 0.45  # how often any word stands for a verb or noun, so that all words are read, not only the listed ones
+ANY_VERB, ANY_NOUN = 0.15, 0.35  # how often any word stands for a verb or noun, so that all words are read, not only the listed ones
 SYNONYM = 0.25  # how often a verb or noun goes by another name
 SLOT = re.compile(r"\{(\w+)\}")
 
@@ -36,9 +36,8 @@ class Composer:
         verbs = [w for w in words if "verb" in w]
         self.verbs = [w for n, w in enumerate(verbs) if (n % HELD_OUT == 0) == held_out]
         self.nouns = [w for w in words if "noun" in w]
-        self.kept = {name for n, w in enumerate(verbs) if n % HELD_OUT == 0 for name in _names(w)}
-        self.any_words = [word for word in any_words if word not in self.kept]
-        self.near: dict[str, list[str]] = {}  # words that may stand for any word
+        kept = {name for n, w in enumerate(verbs) if n % HELD_OUT == 0 for name in _names(w)}
+        self.any_words = [word for word in any_words if word not in kept]
         self.any_verb = 0.0 if held_out else ANY_VERB
         self.make = {"code": make_code, "code2": make_code, "reason": make_clause}
         self.frames: dict[str, list[str]] = {}
@@ -59,14 +58,12 @@ class Composer:
         return [self._tool(rng, verb, noun) for verb, noun in zip(verbs, nouns, strict=True)]
 
     def _any_noun(self, rng: random.Random) -> Words:
-        words = rng.sample(self.any_words, 1 if rng.random() < 0.7 else 2)
-        noun = " ".join(words)
-        return {"noun": noun, "also": [" ".join(rng.choice(self.near.get(word) or [word]) for word in words)]}
+        noun = " ".join(rng.sample(self.any_words, 1 if rng.random() < 0.7 else 2))
+        return {"noun": noun, "also": [noun]}
 
     def _any_verb(self, rng: random.Random) -> Words:
         verb = rng.choice(self.any_words)
-        stem = verb.removesuffix("e")
-        return {"verb": verb, "ing": stem + "ing", "past": stem + "ed", "also": self.near.get(verb) or [verb]}
+        return {"verb": verb, "ing": verb.removesuffix("e") + "ing", "past": verb.removesuffix("e") + "ed", "also": [verb]}
 
     def neighbour(self, rng: random.Random, family: list[dict]) -> dict:
         """A tool that is not in this family, but does the same to something else or something else to the same."""

@@ -6,15 +6,12 @@ Nothing here speaks of customer support: that is left for the fine-tune to teach
 for an action and its mention: every tool comes with requests, and with questions, refusals and anecdotes in nearly the same words.
 """
 
-import dataclasses
 import json
-import math
 import random
 import re
 import string
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from composed import Composer
@@ -30,8 +27,7 @@ HELD_OUT_INTENTS = (  # never trained on: the model card measures routing among 
 )  # fmt: skip
 SUPPORT_WORDS = re.compile(r"refund|parcel|escalat|order|deliver|shipp(ing|ed)|track|package|representative", re.IGNORECASE)
 SIGNS = "#:^%=[]+@~|*&!?;<>{}()$€£§°,–'"  # what a code may be joined by, beside the usual
-LETTERS = "".join(chr(n) for n in range(0xC0, 0x180) if chr(n).isalpha())  # of Latin script, beyond those of English
-BRACKETS = ("[]", "()", "{}", "<>")
+LETTERS = "äöüßéèêáàâåøæñçíóúžšłőçÄÖÜÉÅØÑ"
 CHITCHAT = {  # CLINC intents that are conversation rather than work
     "greeting", "goodbye", "thank_you", "tell_joke", "fun_fact", "meaning_of_life", "who_made_you", "what_is_your_name",
     "where_are_you_from", "how_old_are_you", "are_you_a_bot", "do_you_have_pets", "what_are_your_hobbies", "who_do_you_work_for",
@@ -42,8 +38,6 @@ INSTRUCTIONS = (
 )  # fmt: skip
 
 COMMON = 4  # times that a word has to be said to stand for any verb or noun
-FRESH = 0.55  # of the tools whose requests are given go by names and descriptions made up for their catalogue
-TELLING = 8  # words of an intent's requests from which such names are made
 COMPOSED = 0.45  # of the catalogues hold composed tools
 CALL_SHARE = 0.5  # of the turns; the others are refusals, of these kinds in these proportions (`foreign`: nothing here serves it)
 REFUSALS = {"negated": 0.28, "information_request": 0.16, "underspecified": 0.18, "ambiguous": 0.09, "steering": 0.07, "foreign": 0.22}
@@ -94,53 +88,27 @@ def read_clinc(source: str) -> list[dict]:
 
 def make_code(rng: random.Random, words: list[str]) -> str:
     """An identifier such as `KX-4471`, `7781204`, `wx9_22f`, `kite/88`: one to four runs of digits, letters or a word, joined or not."""
-    alphabets = (
-        string.digits, string.digits, string.digits, string.ascii_uppercase, string.ascii_uppercase, string.ascii_lowercase,
-        string.digits + string.ascii_uppercase, string.digits + string.ascii_letters,
-    )  # fmt: skip
-    separator = rng.choice(("-", "-", "-", "", "", "/", "_", ".", rng.choice(SIGNS), rng.choice(SIGNS)))
-    if rng.random() < 0.15:
-        separator *= 2
+    alphabets = (string.digits, string.digits, string.ascii_uppercase, string.ascii_lowercase, string.digits + string.ascii_uppercase)
+    separator = rng.choice(("-", "-", "-", "", "", "/", "_", ".", rng.choice(SIGNS)))
     runs = ["".join(rng.choices(rng.choice(alphabets), k=rng.randint(1, 6))) for _ in range(rng.randint(1, 4))]
     if rng.random() < 0.12:
         word = rng.choice(words).replace("'", "")
         runs[rng.randrange(len(runs))] = rng.choice((word, word.upper(), word.capitalize()))
-    if rng.random() < 0.12:
-        n, letters = rng.randrange(len(runs)), "".join(rng.choices(LETTERS, k=rng.randint(1, 2)))
-        at = rng.randint(0, len(runs[n]))
-        runs[n] = runs[n][:at] + letters + runs[n][at:]
-    if rng.random() < 0.12:  # a run in brackets
-        n, (opening, closing) = rng.randrange(len(runs)), rng.choice(BRACKETS)
-        runs[n] = opening + runs[n] + closing
-        separator = "" if rng.random() < 0.7 else separator
+    if rng.random() < 0.05:
+        runs[rng.randrange(len(runs))] += "".join(rng.choices(LETTERS, k=rng.randint(1, 3)))
     code = separator.join(runs)
-    if rng.random() < 0.06:  # a sign anywhere
+    if rng.random() < 0.1:  # signs around it or anywhere in it
         at = rng.randint(0, len(code))
-        code = code[:at] + rng.choice(SIGNS) + code[at:]
-    usable = sum(c.isdigit() for c in code) >= 2 and 4 <= len(code) <= 20 and shape(code) not in KEPT
-    return code if usable else make_code(rng, words)
-
-
-def shape(code: str) -> str:
-    """An identifier's format: a run of capitals is A, of lower case a, of digits 9; other characters are themselves."""
-    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in code)
-    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
-
-
-KEPT = {shape(row["target"]["arguments"]["order_id"]) for row in read_jsonl(HERE.parent / "support_desk" / "ids.jsonl")}  # for measuring
+        code = f"({code})" if rng.random() < 0.2 else code[:at] + rng.choice(SIGNS) + code[at:]
+    return code if sum(c.isdigit() for c in code) >= 2 and 4 <= len(code) <= 18 else make_code(rng, words)
 
 
 class Synthesis:
-    """Draws scenes. `rng` gives every random choice; `held_out` draws on the intents and verbs kept for measuring, and on no others.
-
-    `learn_words` says which words there are and which of them mean nearly the same; without it, names are made of fewer words.
-    """
+    """Draws scenes. `rng` gives every random choice; `held_out` draws on the intents and verbs kept for measuring, and on no others."""
 
     def __init__(self, clinc: list[dict], seed: int | str, held_out: bool = False):
         self.rng = random.Random(seed)
         self.pieces: list[str] = []  # of which odd words are put together, once there is a tokenizer
-        self.near: dict[str, list[str]] = {}  # words that may stand for a word
-        self.fresh = 0.0 if held_out else FRESH
         self.checked: dict[str, ToolSpec] = {}
         self.tools = read_jsonl(HERE / "tools.jsonl")
         self.phrases: dict[str, list[str]] = {}
@@ -167,17 +135,6 @@ class Synthesis:
             held_out=held_out,
         )
         self.composed = COMPOSED
-        self.telling = {intent: _telling(intent, self.said) for intent in self.intents}
-
-    def learn_words(self, pieces: list[str], near: dict[str, list[str]]) -> None:
-        """The tokenizer's `pieces`, which odd words are put together of, and for each known word those `near` it in meaning."""
-        self.pieces = pieces
-        held_out = [row for row in read_jsonl(HERE / "intents.jsonl") if row["intent"] in HELD_OUT_INTENTS]
-        kept = self.composer.kept | {word for row in held_out for name in row["names"] for word in name.split("_")}
-        usable = {word for word in near if len(word) > 3 and word not in kept and not SUPPORT_WORDS.search(word)}
-        self.near = {word: [w for w in others if w in usable] for word, others in near.items()}
-        self.composer.near = self.near
-        self.composer.any_words = sorted(usable | set(self.composer.any_words))
 
     # --- catalogues -------------------------------------------------------------------------------------------------
 
@@ -199,10 +156,10 @@ class Synthesis:
 
     def _checked(self, spec: dict) -> ToolSpec:
         """The catalogue's entry for `spec`; checking a schema takes longer than all the rest, so each is checked once."""
-        key = json.dumps(spec["inputSchema"])
+        key = json.dumps(spec)
         if key not in self.checked:
             self.checked[key] = Toolset.from_mcp([spec])[spec["name"]]
-        return dataclasses.replace(self.checked[key], name=spec["name"], description=spec["description"])
+        return self.checked[key]
 
     def _pick_tools(self, n: int) -> list[dict]:
         if n and self.rng.random() < 0.5:  # neighbours from one domain are the easiest to confuse
@@ -226,40 +183,18 @@ class Synthesis:
             properties[name] = {"type": kind} | ({"enum": argument["values"]} if argument["type"] == "enum" else {})
             if not argument.get("optional"):
                 required.append(name)
-        description, name = rng.choice(tool["descriptions"]), rng.choice(tool["names"])
-        if "composed" not in tool and rng.random() < self.fresh:
-            description, name = self._reworded(description, " "), self._reworded(name, "_")
+        description = rng.choice(tool["descriptions"])
         schema = {"type": "object", "properties": properties, "required": required}
-        name = self._restyle(name)
+        name = self._restyle(rng.choice(tool["names"]))
         spec = {"name": name, "description": self._sentence(description), "inputSchema": schema}
         return {"spec": spec, "descriptions": tool["descriptions"], "tool": tool, "named": named}
 
     def _intent_tool(self, intent: str) -> dict:
         entry = self.intents[intent]
         schema = {"type": "object", "properties": {}}
-        name, description = self.rng.choice(entry["names"]), self.rng.choice(entry["descriptions"])
-        if self.rng.random() < self.fresh:
-            name, description = self._afresh(intent, name, description)
-        spec = {"name": self._restyle(name), "description": self._sentence(description), "inputSchema": schema}
+        name = self._restyle(self.rng.choice(entry["names"]))
+        spec = {"name": name, "description": self._sentence(self.rng.choice(entry["descriptions"])), "inputSchema": schema}
         return {"spec": spec, "descriptions": entry["descriptions"], "intent": intent}
-
-    def _afresh(self, intent: str, name: str, description: str) -> tuple[str, str]:
-        """A name and a description that nobody can know by heart: in other words, in words of its requests, or one of these itself."""
-        rng = self.rng
-        telling = self.telling[intent]
-        if rng.random() < 0.6:
-            name = "_".join(rng.sample(telling, min(len(telling), rng.choice((1, 2, 2)))))
-        dice = rng.random()
-        if dice < 0.25:
-            description = " ".join(rng.sample(telling, min(len(telling), rng.randint(2, 4))))
-        elif dice < 0.5:
-            description = rng.choice(("such as: ", "for requests like: ", "answers ", "")) + rng.choice(self.said[intent])
-        return self._reworded(name, "_"), self._reworded(description, " ")
-
-    def _reworded(self, text: str, joint: str) -> str:
-        """The text with some of its words replaced by others that mean nearly the same."""
-        words = text.split(joint)
-        return joint.join(self.rng.choice(self.near[w]) if self.near.get(w) and self.rng.random() < 0.4 else w for w in words)
 
     def _restyle(self, name: str) -> str:
         if self.rng.random() > 0.1:
@@ -302,7 +237,7 @@ class Synthesis:
 
     def _phrase(self, kind: str, **values: str) -> str:
         """One of the general phrases of this kind, with its placeholders filled."""
-        return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], m[0]), self.rng.choice(self.phrases[kind]))
+        return re.sub(r"\{(\w+)\}", lambda m: values[m[1]], self.rng.choice(self.phrases[kind]))
 
     def _ask(self, entry: dict) -> tuple[str, dict]:
         """A request for this tool and the arguments that it holds."""
@@ -352,8 +287,6 @@ class Synthesis:
         arguments = {}
 
         def put(match: re.Match) -> str:
-            if match[1] not in entry["named"]:
-                return match[0]  # part of a code
             name, argument = entry["named"][match[1]]
             text, arguments[name] = self._value(argument)
             return text
@@ -510,7 +443,7 @@ class Synthesis:
         rng = self.rng
         scene = Scene(rng.choice(("copy", "repeat", "say it again")))
         for _ in range(turns):
-            sorts = rng.choices(("code", "word", "odd"), weights=(0.4, 0.25, 0.35), k=rng.randint(2, 8))
+            sorts = rng.choices(("code", "word", "odd"), weights=(0.25, 0.35, 0.4), k=rng.randint(2, 8))
             makers = {"code": lambda: make_code(rng, self.words), "word": lambda: rng.choice(self.words), "odd": self._odd_word}
             words = [makers[sort]() for sort in sorts]
             if rng.random() < 0.25:
@@ -522,12 +455,3 @@ class Synthesis:
                 Turn(f"{before} {opening}{value}{closing} {after}".strip(" "), json.dumps({"copy": value}, separators=(",", ":")), "copy")
             )
         return scene
-
-
-def _telling(intent: str, said: dict[str, list[str]]) -> list[str]:
-    """The words that tell this intent's requests from all others: often said here, seldom elsewhere (tf-idf)."""
-    everywhere = Counter(word for texts in said.values() for text in texts for word in set(re.findall("[a-z]+", text)))
-    total = sum(map(len, said.values()))
-    here = Counter(word for text in said[intent] for word in set(re.findall("[a-z]+", text)))
-    words = [word for word, n in here.items() if n >= 3 and len(word) > 2] or list(here)
-    return sorted(words, key=lambda word: (-here[word] * math.log(total / everywhere[word]), word))[:TELLING]
