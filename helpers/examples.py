@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -235,6 +236,12 @@ def grams(text: str, n: int = 5) -> set[str]:
 def blanked(example: Example) -> str:
     """The request's frame with one sign for every argument, so that requests are alike for their words alone."""
     return re.sub(r"\{\w+\}", "_", frame(example))
+
+
+def id_format(order_id: str) -> str:
+    """An order id's form: a run of capitals is A, of small letters a, of digits 9; other signs are themselves (`KX-4471`: `A-9`)."""
+    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in order_id)
+    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
 
 
 def write_examples(path: Path, rows: Iterable[dict[str, Any]]) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from helpers.examples import CALL_KINDS, audit_labels, audit_leakage, load_examples, read_examples
+from helpers.examples import CALL_KINDS, audit_labels, audit_leakage, id_format, load_examples, read_examples
 from helpers.negatives import KINDS, no_tool_share, reason_for, share_table
 from helpers.parsing import ToolCall
 from helpers.paths import ROOT, SUPPORT_DESK
@@ -92,17 +92,13 @@ def test_train_is_what_its_script_builds():
     assert [row.model_dump(exclude_defaults=True) for row in SPLITS["train"]] == BUILD["build"](WRITTEN, NEW_FORMATS)
 
 
-def test_an_ids_format():
-    assert BUILD["shape"]("ORD-17/b4%%x") == "A-9/a9%%a"
-
-
 def test_the_new_ids_are_of_formats_that_no_other_row_has():
     new = [row.target.arguments["order_id"] for row in read_examples(SUPPORT_DESK / "ids.jsonl", support_desk())]
     calls = [row for split in (WRITTEN, *SPLITS.values()) for row in split if row.is_call]
     known = {row.target.arguments.get("order_id", "") for row in calls}
-    shapes = Counter(map(BUILD["shape"], new))
+    shapes = Counter(map(id_format, new))
     assert len(new) == len(set(new)) >= 200 and len(shapes) >= 10 and min(shapes.values()) >= 10
-    assert not set(shapes) & set(map(BUILD["shape"], known))
+    assert not set(shapes) & set(map(id_format, known))
 
 
 def test_the_base_was_taught_no_customer_support():

@@ -12,6 +12,7 @@ from helpers.examples import (
     audit_leakage,
     check_target,
     frame,
+    id_format,
     load_examples,
     read_examples,
     to_messages,
@@ -406,3 +407,11 @@ def test_requests_shorter_than_a_piece_are_compared_whole():
 )
 def test_a_frame_is_the_request_in_lower_case_with_arguments_blanked(example, expected):
     assert frame(example) == expected
+
+
+@pytest.mark.parametrize(
+    ("order_id", "form"),
+    [("KX-4471", "A-9"), ("7781204", "9"), ("ab12CD", "a9A"), ("3--4", "9--9"), ("[90]Žižka", "[9]Aa"), ("ÉÅ/ß1", "A/a9"), ("", "")],
+)
+def test_the_format_of_an_id_is_its_runs_and_its_signs(order_id, form):
+    assert id_format(order_id) == form

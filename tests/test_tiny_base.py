@@ -1,13 +1,16 @@
 """What the tiny base is taught: every scene is legal, its answers follow from what stands in it, and the same seed draws it again."""
 
+import argparse
 import json
 import random
 import re
 import sys
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoTokenizer, LlamaForCausalLM
 
+from helpers.examples import id_format
 from helpers.parsing import NoTool, ToolCall, parse_tool_call
 from helpers.paths import TINY_BASE
 from helpers.tools import Toolset, ToolSpec
@@ -94,7 +97,47 @@ def test_codes_are_of_many_forms_and_hold_at_least_two_digits():
     rng = random.Random(0)
     codes = [synthesis.make_code(rng, ["kite", "pond"]) for _ in range(2000)]
     assert all(4 <= len(code) <= 18 and sum(sign.isdigit() for sign in code) >= 2 and " " not in code for code in codes)
-    assert len({re.sub("[0-9]+", "9", re.sub("[a-z]+", "a", re.sub("[A-Z]+", "A", code))) for code in codes}) > 500
+    assert len({id_format(code) for code in codes}) > 500
+
+
+def test_finished_weights_start_again_at_a_lower_rate_and_without_the_copying_stage():
+    first = 18317
+    rates = [build.schedule(first + n, n / 1000, first) for n in range(1000)]
+    assert max(rates) < build.REHEATED < build.ROUTING and rates.index(max(rates)) < build.WARM_UP
+    assert rates[-1] < 0.01 * build.REHEATED and rates[build.WARM_UP :] == sorted(rates[build.WARM_UP :], reverse=True)
+
+
+def test_finished_weights_get_another_go_that_can_be_resumed(clinc, monkeypatch, tmp_path):
+    monkeypatch.setattr(build.shutil, "which", lambda program: None)  # two steps are not worth compiling
+    source, tokenizer = synthesis.Synthesis(clinc, 0), AutoTokenizer.from_pretrained(TINY_BASE)
+    source.pieces = letter_pieces(tokenizer)
+    before = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))
+    options = {"seed": 0, "start": TINY_BASE, "resume": False, "work": tmp_path, "minutes": 60, "checkpoint_minutes": 60}
+    model, record = build.train(argparse.Namespace(**options, steps=2), source, tokenizer)
+    assert record["steps"] == before["steps"] + 2 and record["stopped_by"] == "steps" and record["loss"] < 0.5
+    old = LlamaForCausalLM.from_pretrained(TINY_BASE, dtype=torch.float32).state_dict()
+    moved = [(value - old[name]).norm() / old[name].norm() for name, value in model.state_dict().items()]
+    assert 0 < max(moved) < 0.02
+    options |= {"start": None, "resume": True}
+    _, record = build.train(argparse.Namespace(**options, steps=3), source, tokenizer)
+    assert record["steps"] == before["steps"] + 3
+    with pytest.raises(ValueError, match="the checkpoint is at step 3 of 3"):
+        build.train(argparse.Namespace(**options, steps=3), source, tokenizer)
+
+
+def test_muon_makes_steps_of_one_size_in_all_directions_and_pytorchs_are_those():
+    torch.manual_seed(0)
+    for shape in ((24, 8), (8, 24)):
+        ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+        optimizers = build.Muon([ours], lr=0.01), torch.optim.Muon([theirs], lr=0.01, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+        for _ in range(3):
+            ours.grad = theirs.grad = torch.randn(shape)
+            for optimizer in optimizers:
+                optimizer.step()
+        step = (ours.detach() - 1) / (0.01 * 0.2 * 24**0.5)
+        assert torch.linalg.svdvals(step).max() < 3 * 1.5
+        assert torch.nn.functional.cosine_similarity(ours.detach().flatten() - 1, theirs.detach().flatten() - 1, dim=0) > 0.99
+        assert torch.allclose(ours, theirs, atol=0.01)  # theirs are rounded to bfloat16
 
 
 def test_the_record_says_when_the_sources_have_changed():

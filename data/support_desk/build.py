@@ -12,10 +12,9 @@ import random
 import re
 import string
 from collections import defaultdict
-from itertools import groupby
 from pathlib import Path
 
-from helpers.examples import Example, audit_labels, read_examples, write_examples
+from helpers.examples import Example, audit_labels, id_format, read_examples, write_examples
 from helpers.negatives import mix
 from helpers.paths import SUPPORT_DESK
 from helpers.tools import support_desk
@@ -46,19 +45,13 @@ STRANGE, MISSPELT = 0.4, 0.4  # how often a reason gets a word or two from anywh
 
 
 def make_id(rng: random.Random, kept: set[str]) -> str:
-    """An order id in one of many shapes, none of them in `kept`, with at least three digits."""
+    """An order id in one of many formats, none of them in `kept`, with at least three digits."""
     pools = (string.digits, string.digits, string.ascii_uppercase, string.ascii_lowercase, string.ascii_uppercase + string.digits)
     head = rng.choice(("", "", "", "", "ORD-", "ord", "EU_", "INV", "SO-", "web-"))
     parts = ["".join(rng.choices(rng.choice(pools), k=rng.randint(1, 6))) for _ in range(rng.choice((1, 1, 2, 2, 2, 3)))]
     made = head + rng.choice(("-", "-", "", "/", ".", "_", rng.choice(SIGNS))).join(parts)
-    fits = sum(c.isdigit() for c in made) >= 3 and 4 <= len(made) <= 16 and shape(made) not in kept
+    fits = sum(c.isdigit() for c in made) >= 3 and 4 <= len(made) <= 16 and id_format(made) not in kept
     return made if fits else make_id(rng, kept)
-
-
-def shape(order_id: str) -> str:
-    """An id's format: a run of capitals is A, of lower case a, of digits 9; other characters are themselves."""
-    classes = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.islower() else c for c in order_id)
-    return "".join(c if c in "9Aa" else c * len(list(run)) for c, run in groupby(classes))
 
 
 def sort_of_reason(row: Example) -> str:
@@ -146,7 +139,7 @@ def build(written: list[Example], kept: set[str]) -> list[dict]:
 def read_sources() -> tuple[list[Example], set[str]]:
     """The hand-written rows, and the formats of the ids that are kept for testing."""
     written, new_ids = (read_examples(SUPPORT_DESK / f"{name}.jsonl", support_desk()) for name in ("written", "ids"))
-    return written, {shape(row.target.arguments["order_id"]) for row in new_ids}
+    return written, {id_format(row.target.arguments["order_id"]) for row in new_ids}
 
 
 def main() -> None:

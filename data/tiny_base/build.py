@@ -1,13 +1,14 @@
 """Build the tiny base from nothing: tokenizer, copying, then routing over catalogues from many domains.
 
     python data/tiny_base/build.py --clinc PATH_TO_JSONL            # 85 minutes on 2 cores
-    python data/tiny_base/build.py --clinc PATH_TO_JSONL --minutes 150   # as long as the shipped weights took (see README.md)
     python data/tiny_base/build.py --clinc hub --minutes 20         # CLINC150 from the Hugging Face Hub, shorter
     python data/tiny_base/build.py --clinc PATH_TO_JSONL --resume   # go on from the last checkpoint
+    python data/tiny_base/build.py --clinc PATH_TO_JSONL --start FOLDER --minutes 40   # give finished weights another go
 
-Deterministic up to hardware: every batch is drawn from the seed and the step's number. The run ends after `--steps` steps or
-`--minutes` minutes, whichever comes first, and the learning rate follows whichever is nearer; only a run that is cut by the
-clock depends on the machine's speed. The result is written to `--output` (this folder), with `build.json` saying how it was made.
+How the shipped weights were made stands in README.md. Deterministic up to hardware: every batch is drawn from the seed and the step's
+number. The run ends after `--steps` steps or `--minutes` minutes, whichever comes first, and the learning rate follows whichever is
+nearer; only a run that is cut by the clock depends on the machine's speed. The result is written to `--output` (this folder), with
+`build.json` saying how it was made.
 """
 
 import argparse
@@ -42,6 +43,7 @@ COPY_STEPS = 300  # the first stage: nothing but copying, until induction has fo
 COPY_SHARE = 0.15  # and this much of it afterwards, so that it is not unlearned
 PEAK_ADAMW, PEAK_MUON, WARM_UP = 2e-3, 3e-3, 100  # learning rates while copying, steps
 ROUTING = 0.65  # of those rates at the start of routing, from where they fall to zero
+REHEATED = 0.3  # of those rates when finished weights get another go, likewise
 
 
 def build_tokenizer(synthesis: Synthesis) -> PreTrainedTokenizerFast:
@@ -93,9 +95,48 @@ def answer_loss(model: LlamaForCausalLM, body: torch.nn.Module, batch: dict[str,
     return torch.nn.functional.cross_entropy(logits, wanted), (logits.argmax(-1) == wanted).float().mean()
 
 
-def schedule(step: int, progress: float) -> float:
-    """Learning-rate factor: warm-up, constant while copying, then linear to zero."""
+def schedule(step: int, progress: float, first: int = 0) -> float:
+    """Learning-rate factor: warm-up, constant while copying, then linear to zero; after a `first` step that is not 0, no copying."""
+    if first:
+        return REHEATED * min((step - first + 1) / WARM_UP, max(0.0, 1 - progress))
     return min(1.0, (step + 1) / WARM_UP) if step < COPY_STEPS else ROUTING * max(0.0, 1 - progress)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose steps are orthogonalised (Jordan, 2024), as large as AdamW's (Liu et al., 2025, arXiv:2502.16982).
+
+    PyTorch's own iterates in bfloat16, which a CPU without it emulates at a fiftieth of the speed; this one takes all matrices of one
+    shape together, in float32.
+    """
+
+    NEWTON_SCHULZ, STEPS, MOMENTUM, WEIGHT_DECAY = (3.4445, -4.7750, 2.0315), 5, 0.95, 0.05
+
+    def __init__(self, matrices: list[torch.nn.Parameter], lr: float):
+        super().__init__(matrices, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        rate, shapes = self.param_groups[0]["lr"], {}
+        for matrix in self.param_groups[0]["params"]:
+            shapes.setdefault(matrix.shape, []).append(matrix)
+        for shape, matrices in shapes.items():
+            steps = []
+            for matrix in matrices:
+                momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                momentum.lerp_(matrix.grad, 1 - self.MOMENTUM)
+                steps.append(matrix.grad.lerp(momentum, self.MOMENTUM))
+            for matrix, step in zip(matrices, self._orthogonal(torch.stack(steps)), strict=True):
+                matrix.mul_(1 - rate * self.WEIGHT_DECAY).sub_(step, alpha=rate * 0.2 * max(shape) ** 0.5)
+
+    def _orthogonal(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = self.NEWTON_SCHULZ
+        tall = x.shape[1] > x.shape[2]
+        x = x.mT if tall else x
+        x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+        for _ in range(self.STEPS):
+            square = x @ x.mT
+            x = torch.baddbmm(a * x, torch.baddbmm(b * square, square, square, alpha=c), x)
+        return x.mT if tall else x
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -103,7 +144,7 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
-        torch.optim.Muon(matrices, lr=PEAK_MUON, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=PEAK_MUON),
         torch.optim.AdamW(others, lr=PEAK_ADAMW, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
@@ -113,9 +154,10 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fast_bf16 = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     torch.manual_seed(args.seed)
-    model = build_model().to(device)
+    model = (LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start else build_model()).to(device)
     peaks, opts = (PEAK_MUON, PEAK_ADAMW), optimizers(model)
-    step, spent, cpu, checkpoint = 0, 0.0, 0.0, args.work / "checkpoint.pt"
+    first = step = json.loads((args.start / "build.json").read_text(encoding="utf-8"))["steps"] if args.start else 0
+    spent, cpu, checkpoint = 0.0, 0.0, args.work / "checkpoint.pt"
     if args.resume:
         if not checkpoint.is_file():
             raise FileNotFoundError(f"{checkpoint} is missing: there is nothing to resume; run without --resume")
@@ -123,28 +165,28 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
         model.load_state_dict(saved["model"])
         for opt, state in zip(opts, saved["optimizers"], strict=True):
             opt.load_state_dict(state)
-        step, spent, cpu = saved["step"], saved["spent"], saved["cpu"]
+        first, step, spent, cpu = saved["first"], saved["step"], saved["spent"], saved["cpu"]
     compiler = device.type == "cuda" or shutil.which("g++")
     body = torch.compile(model.model) if compiler else model.model
     started, cpu_started = time.monotonic() - spent, time.process_time() - cpu
 
     def keep() -> None:
-        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "step": step}
+        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "first": first, "step": step}
         state |= {"spent": time.monotonic() - started, "cpu": time.process_time() - cpu_started}
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
 
     written, smooth = time.monotonic(), None
-    bar = tqdm(total=args.steps, initial=step, desc="tiny base", mininterval=10)
+    bar = tqdm(total=first + args.steps, initial=step, desc="tiny base", mininterval=10)
     model.train()
-    while (progress := max(step / args.steps, (time.monotonic() - started) / (60 * args.minutes))) < 1:
+    while (progress := max((step - first) / args.steps, (time.monotonic() - started) / (60 * args.minutes))) < 1:
         batch = {k: v.to(device) for k, v in batch_at(step, synthesis, tokenizer, args.seed).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16):
             loss, right = answer_loss(model, body, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt, peak in zip(opts, peaks, strict=True):
-            opt.param_groups[0]["lr"] = peak * schedule(step, progress)
+            opt.param_groups[0]["lr"] = peak * schedule(step, progress, first)
             opt.step()
             opt.zero_grad(set_to_none=True)
         step += 1
@@ -160,13 +202,13 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
             keep()
     bar.close()
     if smooth is None:
-        raise ValueError(f"nothing is left to do: the checkpoint is at step {step} of {args.steps}; raise --steps or --minutes")
+        raise ValueError(f"nothing is left to do: the checkpoint is at step {step - first} of {args.steps}; raise --steps or --minutes")
     keep()
     record = {
         "steps": step,
         "minutes": round((time.monotonic() - started) / 60, 1),
         "cpu_minutes": round((time.process_time() - cpu_started) / 60, 1),  # of this process only, whatever else the machine did
-        "stopped_by": "steps" if step >= args.steps else "minutes",
+        "stopped_by": "steps" if step - first >= args.steps else "minutes",
         "loss": round(smooth, 4),
     }
     return model.eval(), record
@@ -193,6 +235,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=85, help="stop after this long (default 85)")
     parser.add_argument("--steps", type=int, default=30000, help="stop after this many steps (default 30000)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a folder of finished weights and their build.json, to go on from instead of nothing")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --work")
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     parser.add_argument("--work", type=Path, default=HERE.parent.parent / "outputs" / "tiny_base_build", help="where checkpoints go")
@@ -203,7 +246,8 @@ def main() -> None:
     clinc = read_clinc(args.clinc)
     synthesis = Synthesis(clinc, seed=args.seed)
     saved = args.work / "tokenizer"
-    tokenizer = AutoTokenizer.from_pretrained(saved) if args.resume else build_tokenizer(synthesis)
+    known = saved if args.resume else args.start
+    tokenizer = AutoTokenizer.from_pretrained(known) if known else build_tokenizer(synthesis)
     tokenizer.save_pretrained(saved)  # a resumed run goes on with the tokens it began with
     synthesis.pieces = letter_pieces(tokenizer)
     model, record = train(args, synthesis, tokenizer)
