@@ -26,6 +26,7 @@ from helpers.models import (
     load_tokenizer,
     sliding_window,
 )
+from helpers.packing import SHARED_PREFIX, SharedPrefix
 from helpers.parsing import Decision, parse_tool_call
 from helpers.paths import TINY_BASE
 from helpers.tools import Toolset, support_desk
@@ -55,6 +56,7 @@ class Router:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, toolset: Toolset | None = None):
         self.model, self.tokenizer, self.toolset = model.eval(), tokenizer, toolset or support_desk()
         self._window = sliding_window(model) or math.inf
+        self._holds_prefix = self._window == math.inf and model.config._attn_implementation in ("sdpa", SHARED_PREFIX)
         self._system_role = accepts_system_role(tokenizer)
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -125,14 +127,17 @@ class Router:
         if rows > 1 and (not shared or max(map(len, prompts)) + limit > self._window):
             # one by one: padding would have nothing to see, or would count as tokens of a sliding window
             return [self._decode([prompt], [request], grammar)[0] for prompt, request in zip(prompts, requests, strict=True)]
-        cache = self._prefix_cache(shared)
-        cache.batch_repeat_interleave(rows)
+        prefix = self._shared_prefix(shared) if self._holds_prefix else None
+        cache = DynamicCache() if prefix else self._prefix_cache(shared)
+        if not prefix:
+            cache.batch_repeat_interleave(rows)
         drafts_leave_gaps = rows > 1 and self._window < math.inf  # where one row's draft held and another's did not
         vocabulary = self.model.config.get_text_config().vocab_size
         pending = [prompt[shared:] for prompt in prompts]
         produced: list[list[tuple[int, float]]] = [[] for _ in prompts]
         steps, alive = [0] * rows, list(range(rows))
-        lengths, seen = torch.full((rows,), shared, device=device), torch.ones(rows, shared, dtype=torch.bool, device=device)
+        lengths = torch.full((rows,), shared, device=device)
+        seen = torch.ones(rows, 0 if prefix else shared, dtype=torch.bool, device=device)
         while alive:
             room = 0 if drafts_leave_gaps else LOGITS // (len(alive) * vocabulary) - 1
             drafts = [self._draft(produced[n], requests[n], min(room, limit - len(produced[n]) - 1)) for n in alive]
@@ -146,7 +151,11 @@ class Router:
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=after + 1,
+                **({"shared_prefix": prefix} if prefix else {}),
             ).logits[:, -(after + 1) :]
+            if prefix and prefix.met < len(prefix.layers):  # a model that does not hand it on to its attention
+                self._holds_prefix = False
+                return self._decode(prompts, requests, grammar)
             held, ended = self._verify(logits, drafts, alive, produced, legal)
             fed[:, before:] &= torch.arange(after, device=device) < torch.tensor(held, device=device)[:, None]
             lengths, seen = lengths + fed.sum(1), torch.cat([seen, fed], dim=1)
@@ -204,17 +213,28 @@ class Router:
         pieces = (after[len(before) :] for before, after in itertools.pairwise([*so_far, text]))
         return Completion(text, tuple(pieces), tuple(logprob for _, logprob in tokens), steps)
 
+    def _shared_prefix(self, length: int) -> SharedPrefix | None:
+        """Keys and values of the catalogue's first `length` tokens, to be held once for all rows; None when there are none."""
+        layers = [(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in self._catalogue().layers] if length else []
+        return SharedPrefix(layers) if layers else None
+
     def _prefix_cache(self, length: int) -> DynamicCache:
-        """Keys and values of the catalogue's first `length` tokens, for one row. They are computed once, for the model as it was then."""
+        """The same as a cache of one row, to be repeated."""
+        cache = copy.deepcopy(self._catalogue())
+        if length < len(self._prefix):
+            cache.crop(length - len(self._prefix))
+        return cache
+
+    def _catalogue(self) -> DynamicCache:
+        """The whole prefix, computed once, for the model as it was then."""
         if self._kept is None:
+            if self._holds_prefix:
+                self.model.set_attn_implementation(SHARED_PREFIX)  # which is sdpa where no prefix is given
             self._kept = DynamicCache()
             if self._prefix:
                 ids = torch.tensor([self._prefix], device=self.model.device)
                 self.model(input_ids=ids, past_key_values=self._kept, use_cache=True, logits_to_keep=1)
-        cache = copy.deepcopy(self._kept)
-        if length < len(self._prefix):
-            cache.crop(length - len(self._prefix))
-        return cache
+        return self._kept
 
 
 def _side_by_side(pending: list[list[int]], drafts: list[list[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, Gemma3TextConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
-from helpers import routing
+from helpers import packing, routing
 from helpers.examples import load_examples, to_messages
 from helpers.grammar import Grammar
 from helpers.models import load_base, load_tokenizer
@@ -175,6 +175,74 @@ def test_a_model_with_a_sliding_window(window, router, monkeypatch):
     gemma = Router(AutoModelForCausalLM.from_config(config), router.tokenizer)
     requests = [example.request for example in load_examples("test")[:4]]
     assert gemma.generate(requests) == [stock(gemma, request) for request in requests]
+
+
+# --- the catalogue held once --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heads", [4, 2])
+@pytest.mark.parametrize("scores", [1, 2**26])  # a query at a time, or all
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_prefix_held_once_is_met_as_one_repeated_for_each_row(heads, scores, masked, monkeypatch):
+    monkeypatch.setattr(packing, "SCORES", scores)
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, h, n, 8, generator=draw) for h, n in ((4, 5), (heads, 7), (heads, 7)))
+    before = [torch.randn(1, heads, 11, 8, generator=draw) for _ in range(2)]
+    mask = torch.ones(5, 7, dtype=torch.bool).tril(2).repeat(3, 1, 1, 1)
+    if masked:
+        mask[1, :, :, :3] = False  # a row whose first keys are padding, and a query that sees nothing of its own
+        mask[2, :, 0] = False
+    found = packing.SharedPrefix([tuple(before)]).attend(0, query, key, value, mask if masked else None, 0.3)
+    repeated = [torch.cat([x.expand(3, -1, -1, -1), own], dim=2) for x, own in ((before[0], key), (before[1], value))]
+    repeated = [x.repeat_interleave(4 // heads, dim=1) for x in repeated]
+    whole = torch.cat([torch.ones(3, 1, 5, 11, dtype=torch.bool), mask], dim=3)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=whole, scale=0.3)
+    assert torch.allclose(found, expected.transpose(1, 2), atol=1e-6)
+
+
+def test_scores_that_float16_cannot_hold_are_met_in_float32():
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (300 * torch.randn(2, 2, 5, 8, generator=draw) for _ in range(3))
+    before = [300 * torch.randn(1, 2, 6, 8, generator=draw) for _ in range(2)]
+    found, half = (
+        packing.SharedPrefix([tuple(x.to(dtype) for x in before)]).attend(0, *(x.to(dtype) for x in (query, key, value)), None, None)
+        for dtype in (torch.float32, torch.float16)
+    )
+    assert (query @ key.mT).abs().max() > torch.finfo(torch.float16).max
+    assert half.dtype == torch.float16 and torch.isfinite(half).all() and (half.float() - found).norm() < 0.05 * found.norm()
+
+
+def test_the_prefix_is_not_copied_and_a_repeated_one_gives_the_same(router, monkeypatch):
+    requests = [example.request for example in load_examples("test")[5:60:5]]
+    outputs = router.complete(requests)
+    held, kept = router._shared_prefix(17), router._catalogue()
+    assert [keys.data_ptr() for keys, _ in held.layers] == [layer.keys.data_ptr() for layer in kept.layers]
+    monkeypatch.setattr(router, "_holds_prefix", False)
+    for once, repeated in zip(outputs, router.complete(requests), strict=True):
+        assert (once.text, once.steps) == (repeated.text, repeated.steps)
+        assert once.logprobs == pytest.approx(repeated.logprobs, abs=1e-3)
+
+
+@pytest.mark.parametrize("architecture", [LlamaConfig, Qwen2Config, Qwen3Config])
+def test_architectures_that_hold_the_prefix(architecture, router, monkeypatch):
+    monkeypatch.setattr(routing, "MAX_NEW_TOKENS", 24)
+    config = architecture(
+        vocab_size=len(router.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    other = Router(AutoModelForCausalLM.from_config(config), router.tokenizer)
+    requests = [example.request for example in load_examples("test")[:4]]
+    assert other.generate(requests) == [stock(other, request) for request in requests] and other._holds_prefix
+
+
+def test_a_model_that_does_not_hand_the_prefix_on_gets_a_repeated_one(router, monkeypatch):
+    deaf, forward = Router(router.model, router.tokenizer), router.model.forward
+    monkeypatch.setattr(router.model, "forward", lambda *args, shared_prefix=None, **options: forward(*args, **options))
+    requests = [example.request for example in load_examples("test")[:4]]
+    outputs = deaf.generate(requests)
+    monkeypatch.undo()
+    assert not deaf._holds_prefix and outputs == router.generate(requests)
 
 
 def test_a_small_base_is_written_out_and_its_adapter_added_and_says_the_same(tmp_path):
