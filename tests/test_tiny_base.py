@@ -121,6 +121,7 @@ def test_finished_weights_get_another_go_that_can_be_resumed(clinc, monkeypatch,
     options |= {"start": None, "resume": True}
     _, record = build.train(argparse.Namespace(**options, steps=3), source, tokenizer)
     assert record["steps"] == before["steps"] + 3
+    assert record["went_on_from"] == {key: before[key] for key in ("steps", "minutes", "sha256")}
     with pytest.raises(ValueError, match="the checkpoint is at step 3 of 3"):
         build.train(argparse.Namespace(**options, steps=3), source, tokenizer)
 

@@ -156,7 +156,9 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     torch.manual_seed(args.seed)
     model = (LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start else build_model()).to(device)
     peaks, opts = (PEAK_MUON, PEAK_ADAMW), optimizers(model)
-    first = step = json.loads((args.start / "build.json").read_text(encoding="utf-8"))["steps"] if args.start else 0
+    before = json.loads((args.start / "build.json").read_text(encoding="utf-8")) if args.start else {}
+    origin = {key: before[key] for key in ("steps", "minutes", "sha256")} if before else None  # the weights that this go began with
+    first = step = before.get("steps", 0)
     spent, cpu, checkpoint = 0.0, 0.0, args.work / "checkpoint.pt"
     if args.resume:
         if not checkpoint.is_file():
@@ -165,13 +167,14 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
         model.load_state_dict(saved["model"])
         for opt, state in zip(opts, saved["optimizers"], strict=True):
             opt.load_state_dict(state)
-        first, step, spent, cpu = saved["first"], saved["step"], saved["spent"], saved["cpu"]
+        origin, step, spent, cpu = saved["origin"], saved["step"], saved["spent"], saved["cpu"]
+        first = origin["steps"] if origin else 0
     compiler = device.type == "cuda" or shutil.which("g++")
     body = torch.compile(model.model) if compiler else model.model
     started, cpu_started = time.monotonic() - spent, time.process_time() - cpu
 
     def keep() -> None:
-        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "first": first, "step": step}
+        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in opts], "origin": origin, "step": step}
         state |= {"spent": time.monotonic() - started, "cpu": time.process_time() - cpu_started}
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").replace(checkpoint)
@@ -206,7 +209,8 @@ def train(args: argparse.Namespace, synthesis: Synthesis, tokenizer: PreTrainedT
     keep()
     record = {
         "steps": step,
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "went_on_from": origin,
+        "minutes": round((time.monotonic() - started) / 60, 1),  # of this go, as the CPU minutes
         "cpu_minutes": round((time.process_time() - cpu_started) / 60, 1),  # of this process only, whatever else the machine did
         "stopped_by": "steps" if step - first >= args.steps else "minutes",
         "loss": round(smooth, 4),
