@@ -16,7 +16,8 @@ from helpers.parsing import NoTool, ToolCall, parse_tool_call
 from helpers.tools import Toolset
 
 if TYPE_CHECKING:  # figures and audits need no model, and loading its libraries takes seven seconds
-    from helpers.routing import Completion, Router
+    from helpers.decoding import Completion
+    from helpers.routing import Router
 
 HELD_BACK = "not sure enough to act"  # the reason of a call that was held back
 _TOOL = re.compile(r'"tool"\s*:\s*"((?:[^"\\]|\\.)*)"')

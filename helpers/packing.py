@@ -144,8 +144,9 @@ class SharedPrefix:
 def _weighted(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each query's scores the highest, and relative to it the sum of their exponentials and the values so weighted, in float32, for
-    in float16 the scores of some models (Qwen2) are infinite.
+    """Of each query's scores the highest, and relative to it the sum of their exponentials and the values so weighted.
+
+    In float32: in float16 the scores of some models (Qwen2) overflow.
     """
     scores = (query.float() * scaling) @ key.float().mT
     if mask is not None:
@@ -213,7 +214,12 @@ def _shared_length(rows: list[Row]) -> int:
     """Tokens that sorted rows begin with in common, ending before the last prompt token of the shortest prompt."""
     limit = max(0, min(_prompt_length(row) for row in rows) - 1)
     first, last = rows[0][0][:limit], rows[-1][0][:limit]  # of sorted rows, these two part the earliest
-    return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), limit)
+    return common_length(first, last)
+
+
+def common_length(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 def _prompt_length(row: Row) -> int:

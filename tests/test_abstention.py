@@ -23,10 +23,10 @@ from helpers.abstention import (
     weakest_argument_token,
     whole_output,
 )
+from helpers.decoding import Completion
 from helpers.evaluation import OUTCOMES, FourNumberReport, Rate, score
 from helpers.examples import Example
 from helpers.parsing import NoTool, ToolCall, parse_tool_call
-from helpers.routing import Completion
 from helpers.tools import support_desk
 
 DESK = support_desk()

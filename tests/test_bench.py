@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from helpers import models, plots, routing, training
+from helpers import decoding, models, plots, routing, training
 from helpers.examples import SPLITS, check_target, load_examples
 from helpers.lab import bench, stock
 from helpers.lab.bench import catalogues
@@ -69,8 +69,7 @@ def job(base) -> Job:
 @pytest.fixture
 def short_outputs(monkeypatch):
     """A random model never ends: eight tokens of it are enough."""
-    for module in (stock, routing):
-        monkeypatch.setattr(module, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(decoding, "MAX_NEW_TOKENS", 8)
 
 
 def options(**given) -> argparse.Namespace:
@@ -305,6 +304,7 @@ def test_growth_keeps_seconds_of_a_row_by_catalogue_and_of_all_rows_by_number(qu
     for point in (desk, largest):
         assert (point["train_ours"], point["train_stock"]) == (0.5 / 16, 1 / 16)
         assert (point["route_ours"], point["route_stock"]) == (0.5 / 20, 1 / 16)
+        assert 1 < point["written_tokens"] <= decoding.MAX_NEW_TOKENS
         assert point["train_path"] in PADDED and "TRL, packing" in point["left_out"]
     assert record["rows"] == [{"rows": 4, "ours": 0.5, "stock": 1.0}, {"rows": 100, "ours": 0.5, "stock": None}]
     assert len(plots.growth(record).axes) == 2  # what one writes the other reads

@@ -6,6 +6,7 @@ import statistics
 from helpers.examples import load_examples
 from helpers.lab import bench, sweep
 from helpers.lab.course import copied_line, spread_table
+from helpers.models import base_label
 from helpers.outcomes import Rate
 from helpers.paths import ROOT, SUPPORT_DESK, TINY_BASE
 from helpers.recipes import TINY
@@ -53,6 +54,16 @@ def test_the_readme_shows_the_recorded_ratios_with_machine_and_date():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert bench.ratio_table(speed) in readme
     assert f"{speed['machine']}, {speed['date']}" in readme and speed["command"] in readme
+
+
+def test_the_recorded_growth_is_of_these_sources_and_shown_with_its_slopes():
+    """Stale? Run the record's command with `--json data/speed/growth.json`, and read notebook 3 again: its text tells of it."""
+    grown = json.loads(bench.GROWTH.read_text(encoding="utf-8"))
+    assert grown["sources_sha256"] == bench.sources_digest() and grown["base"] == base_label(str(TINY_BASE))
+    assert [size["tools"] for size in grown["catalogue"]][:-1] == list(bench.SIZES[:-1])  # the last may be what fits into the base
+    assert [number["rows"] for number in grown["rows"]] == list(bench.REQUESTS)
+    notebook = (ROOT / "notebooks" / "03_qlora_training.ipynb").read_text(encoding="utf-8")
+    assert f"{grown['machine']}, {grown['date']}" in notebook
 
 
 def test_the_recorded_sweep_is_whole_and_of_this_base_data_and_recipe():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from helpers.decoding import Completion
 from helpers.examples import load_examples
 from helpers.lab.stock import (
     BATCH,
@@ -35,12 +36,12 @@ from helpers.lab.stock import (
 from helpers.lab.timing import OURS, Result, Timing, evenly, measure
 from helpers.models import base_label, default_base, load_base, load_tokenizer
 from helpers.paths import DATA, ROOT
-from helpers.routing import Completion, Router
+from helpers.routing import Router
 from helpers.tools import Toolset, support_desk
 from helpers.training import run_record
 
-RECORD = DATA / "speed" / "bench.json"
-SOURCES = ("models", "packing", "recipes", "training", "drafting", "routing")  # the modules whose speed is measured
+RECORD, GROWTH = DATA / "speed" / "bench.json", DATA / "speed" / "growth.json"
+SOURCES = ("models", "packing", "recipes", "training", "drafting", "decoding", "routing")  # the modules whose speed is measured
 GENERATE = "model.generate, one by one"
 ROWS, ROUTED, LOOPED, WARM_UP = 64, 40, 16, 2
 SIZES, REQUESTS = (3, 10, 30, 100), (100, 300, 1000, 3000, 10_000)  # of `growth`: tools in a catalogue, requests under the desk's
@@ -192,17 +193,21 @@ def growth(args: argparse.Namespace) -> None:
     models, by_catalogue, by_rows = (Router.from_pretrained(base).model, load_base(base)), [], []
     for job, left_out in zip(jobs, unusable, strict=True):
         trained = time_training(f"{len(job.toolset)} tools", job, left_out, args.repeats)
-        taken, _ = time_requests(*(Router(model, tokenizer, job.toolset) for model in models), routed, looped, args.repeats)
+        taken, found = time_requests(*(Router(model, tokenizer, job.toolset) for model in models), routed, looped, args.repeats)
         per_row = {
             "train_ours": trained.timings[OURS].median / BATCH,
             "train_stock": trained.timings[trained.stock].median / BATCH,
             "route_ours": taken[OURS].median / len(routed),
             "route_stock": taken[GENERATE].median / len(looped),
         }
-        size = {"tools": len(job.toolset), "prompt_tokens": prompt_tokens(job.toolset, tokenizer)}
+        size = {
+            "tools": len(job.toolset),
+            "prompt_tokens": prompt_tokens(job.toolset, tokenizer),
+            "written_tokens": round(statistics.fmean(len(tokenizer(output)["input_ids"]) for output in found[OURS]), 1),
+        }
         by_catalogue.append({**size, **per_row, "train_path": trained.stock, "left_out": left_out})
         shown = ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.3g}" for name, seconds in per_row.items())
-        print(f"{trained.name}, ms a row: {shown} ({trained.stock})", flush=True)
+        print(f"{trained.name}, ms a row: {shown} ({trained.stock}); {size['written_tokens']} tokens an output", flush=True)
     for n in REQUESTS:
         asked = evenly(requests * math.ceil(n / len(requests)), n)
         taken, _ = time_requests(

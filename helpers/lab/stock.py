@@ -13,12 +13,13 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTTrainer
 
+from helpers import decoding
 from helpers.examples import Example, to_messages
 from helpers.models import accepts_system_role, load_base, load_tokenizer
 from helpers.packing import MAX_PACKED
 from helpers.paths import OUTPUTS, TINY_BASE
 from helpers.recipes import Recipe, lora_config, recipe_for, sft_config
-from helpers.routing import MAX_NEW_TOKENS, Router
+from helpers.routing import Router
 from helpers.tools import Toolset, support_desk
 from helpers.training import make_trainer, to_dataset, token_ids
 
@@ -187,7 +188,7 @@ def longest(requests: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
 
 def room_for(request: str, toolset: Toolset, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens that a request takes under the catalogue, with MAX_NEW_TOKENS for the output."""
-    return len(token_ids(tokenizer, to_messages(request, toolset, accepts_system_role(tokenizer)))) + MAX_NEW_TOKENS
+    return len(token_ids(tokenizer, to_messages(request, toolset, accepts_system_role(tokenizer)))) + decoding.MAX_NEW_TOKENS
 
 
 def stock_router(base: str, adapter: Path | None, four_bit: bool = True) -> Router:
@@ -204,16 +205,16 @@ def rounded_router(base: str, adapter: Path) -> Router:
 @torch.inference_mode()
 def plain_output(router: Router, request: str) -> str:
     """The lesson's loop, one turn: the whole prompt through `model.generate`, greedy, with its own cache."""
-    ids = torch.tensor([router._prompt(request)], device=router.model.device)
+    ids = torch.tensor([router.prompt(request)], device=router.model.device)
     out = router.model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=MAX_NEW_TOKENS,
+        max_new_tokens=decoding.MAX_NEW_TOKENS,
         do_sample=False,
         repetition_penalty=1.0,  # Qwen2.5 brings another one, which is not greedy decoding
         use_cache=True,
         pad_token_id=router.tokenizer.pad_token_id,
-        eos_token_id=sorted(router._ends),
+        eos_token_id=sorted(router.decoder.ends),
     )
     return router.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
