@@ -58,31 +58,36 @@ def time_training(name: str, job: Job, unusable: dict[str, str], repeats: int) -
 
 def time_requests(
     router: Router, stock: Router, requests: Sequence[str], looped: Sequence[str], repeats: int
-) -> tuple[dict[str, Timing], dict[str, list[str]]]:
-    """Seconds and outputs of `Router.generate` for `requests`, and of the loop over `stock` for `looped` (without any, it has no times)."""
-    found: dict[str, list[str]] = {}
+) -> tuple[dict[str, Timing], list[Completion], list[str]]:
+    """Seconds of `Router.complete` for `requests` and of the loop over `stock` for `looped` (without any, it has no times), with what
+    the one and the other wrote.
+    """
+    completions: list[Completion] = []
+    outputs: list[str] = []
 
     def ours() -> None:
-        found[OURS] = router.generate(requests)
+        completions[:] = router.complete(requests)
 
     def one_by_one() -> None:
-        found[GENERATE] = [plain_output(stock, request) for request in looped]
+        outputs[:] = [plain_output(stock, request) for request in looped]
 
     router.generate(requests[:2])
     plain_output(stock, requests[0])
     paths = {OURS: ours, GENERATE: one_by_one} if looped else {OURS: ours}
-    return measure(paths, repeats, warm_up=0), found  # warm by now, and a whole round more would take minutes
+    taken = measure(paths, repeats, warm_up=0)  # warm by now, and a whole round more would take minutes
+    return taken, completions, outputs
 
 
 def time_evaluation(router: Router, stock: Router, requests: Sequence[str], repeats: int, rounded: Router | None = None) -> Result:
     """Seconds for the outputs of all requests. Facts are the share of outputs equal to those of `stock`, whose kernels for 4 bits round
     in their own way, and the share that a `rounded` router (the adapter merged into 4 bits) has in common with ours.
     """
-    taken, found = time_requests(router, stock, requests, requests, repeats)
+    taken, completions, expected = time_requests(router, stock, requests, requests, repeats)
+    outputs = [completion.text for completion in completions]
     speed = {f"rows_per_second_{'ours' if path == OURS else 'stock'}": round(len(requests) / t.median, 2) for path, t in taken.items()}
-    facts = {"rows": len(requests), **speed, "equal_share": _equal_share(found[OURS], found[GENERATE])}
+    facts = {"rows": len(requests), **speed, "equal_share": _equal_share(outputs, expected)}
     if rounded:
-        facts["equal_share_merged_into_4_bits"] = _equal_share(found[OURS], rounded.generate(requests))
+        facts["equal_share_merged_into_4_bits"] = _equal_share(outputs, rounded.generate(requests))
     return Result("evaluate", taken, facts)
 
 
@@ -193,7 +198,7 @@ def growth(args: argparse.Namespace) -> None:
     models, by_catalogue, by_rows = (Router.from_pretrained(base).model, load_base(base)), [], []
     for job, left_out in zip(jobs, unusable, strict=True):
         trained = time_training(f"{len(job.toolset)} tools", job, left_out, args.repeats)
-        taken, found = time_requests(*(Router(model, tokenizer, job.toolset) for model in models), routed, looped, args.repeats)
+        taken, completions, _ = time_requests(*(Router(model, tokenizer, job.toolset) for model in models), routed, looped, args.repeats)
         per_row = {
             "train_ours": trained.timings[OURS].median / BATCH,
             "train_stock": trained.timings[trained.stock].median / BATCH,
@@ -203,14 +208,14 @@ def growth(args: argparse.Namespace) -> None:
         size = {
             "tools": len(job.toolset),
             "prompt_tokens": prompt_tokens(job.toolset, tokenizer),
-            "written_tokens": round(statistics.fmean(len(tokenizer(output)["input_ids"]) for output in found[OURS]), 1),
+            "written_tokens": round(statistics.fmean(len(completion.logprobs) for completion in completions), 1),
         }
         by_catalogue.append({**size, **per_row, "train_path": trained.stock, "left_out": left_out})
         shown = ", ".join(f"{name.replace('_', ' ')} {seconds * 1000:.3g}" for name, seconds in per_row.items())
-        print(f"{trained.name}, ms a row: {shown} ({trained.stock}); {size['written_tokens']} tokens an output", flush=True)
+        print(f"{trained.name}, ms a row: {shown} ({trained.stock}); {size['written_tokens']} tokens written", flush=True)
     for n in REQUESTS:
         asked = evenly(requests * math.ceil(n / len(requests)), n)
-        taken, _ = time_requests(
+        taken, *_ = time_requests(
             *(Router(model, tokenizer) for model in models), asked, asked if n <= args.most_stock else [], args.repeats
         )
         seconds = {"ours": taken[OURS].median, "stock": taken[GENERATE].median if GENERATE in taken else None}
