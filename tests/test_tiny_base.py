@@ -17,6 +17,7 @@ from helpers.tools import Toolset, ToolSpec
 
 sys.path.insert(0, str(TINY_BASE))  # its scripts run alone, beside the data they read
 import build
+import measure
 import synthesis
 from scenes import letter_pieces
 
@@ -144,3 +145,38 @@ def test_muon_makes_steps_of_one_size_in_all_directions_and_pytorchs_are_those()
 def test_the_record_says_when_the_sources_have_changed():
     record = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))
     assert record["sources_sha256"] == build.sources_digest(), "the weights were made from other sources: build again"
+
+
+def test_the_model_card_shows_what_the_record_says():
+    card = (TINY_BASE / "README.md").read_text(encoding="utf-8")
+    able = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))["abilities"]
+    both = zip(able["turn_accuracy"].items(), able["turn_accuracy_held_out_verbs"].values(), strict=True)
+    for (kind, taught), verbs in both:
+        assert f"| {kind.replace('_', ' ')} | {taught:.2f} | {verbs:.2f} |" in card
+    chosen = (able["choice_among_4_held_out_intents"], able["choice_by_common_words_rule"], *able["choice_among_4_by_words"].values())
+    for share in chosen:
+        assert f" | {share:.3f} |" in card
+
+
+def test_a_tool_is_counted_as_chosen_when_its_call_is_the_likeliest(clinc):
+    tokenizer, source = AutoTokenizer.from_pretrained(TINY_BASE), synthesis.Synthesis(clinc, 0)
+    model = LlamaForCausalLM.from_pretrained(TINY_BASE, dtype=torch.float32).eval()
+    taught = source.tools[0]
+    specs = [source._instantiate(tool)["spec"] for tool in (taught, *source.tools[100:103])]
+    request = source._request(source._instantiate(taught))[0]
+    scene = measure._choice(random.Random(0), request, specs)
+    assert {turn.request for turn in scene.turns} == {request} and len(SIGNATURE.findall(scene.system)) == measure.CHOICES
+    wrong = synthesis.Scene(scene.system, [*scene.turns[1:], scene.turns[0]])
+    assert measure._right(model, tokenizer, [scene, wrong]) == 0.5
+
+
+def test_the_rule_counts_words_in_common_and_shares_ties():
+    system = "Tools:\n- flip_coin(): Toss a coin.\n- play_song(): start some song\n- tell_time(): say the hour"
+    calls = {name: f'{{"tool":"{name}","arguments":{{}}}}' for name in ("flip_coin", "play_song", "tell_time")}
+
+    def rule(request: str, right: str) -> float:
+        turns = [synthesis.Turn(request, calls[name], "call") for name in (right, *(calls.keys() - {right}))]
+        return measure.common_words_rule([synthesis.Scene(system, turns)])
+
+    assert rule("songs are to be started", "play_song") == 1 and rule("songs are to be started", "flip_coin") == 0
+    assert rule("a coin for the song", "flip_coin") == 1 / 2 and rule("what is it", "tell_time") == 1 / 3
