@@ -149,7 +149,9 @@ def test_the_record_says_when_the_sources_have_changed():
 
 def test_the_model_card_shows_what_the_record_says():
     card = (TINY_BASE / "README.md").read_text(encoding="utf-8")
-    able = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))["abilities"]
+    record = json.loads((TINY_BASE / "build.json").read_text(encoding="utf-8"))
+    able = record["abilities"]
+    assert record["measured"] in card
     both = zip(able["turn_accuracy"].items(), able["turn_accuracy_held_out_verbs"].values(), strict=True)
     for (kind, taught), verbs in both:
         assert f"| {kind.replace('_', ' ')} | {taught:.2f} | {verbs:.2f} |" in card
@@ -168,6 +170,9 @@ def test_a_tool_is_counted_as_chosen_when_its_call_is_the_likeliest(clinc):
     assert {turn.request for turn in scene.turns} == {request} and len(SIGNATURE.findall(scene.system)) == measure.CHOICES
     wrong = synthesis.Scene(scene.system, [*scene.turns[1:], scene.turns[0]])
     assert measure._right(model, tokenizer, [scene, wrong]) == 0.5
+    long = measure._choice(random.Random(0), request * 30, specs)
+    with pytest.raises(ValueError, match="does not fit"):
+        measure._right(model, tokenizer, [long])
 
 
 def test_the_rule_counts_words_in_common_and_shares_ties():

@@ -263,7 +263,8 @@ def main() -> None:
         "sources_sha256": sources_digest(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {'CUDA' if torch.cuda.is_available() else 'CPU'}",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()},
-        "date": datetime.date.today().isoformat(),
+        "date": (today := datetime.date.today().isoformat()),
+        "measured": today,  # measure.py may do it again later
     }
     save(model, tokenizer, args.output, record)
     print(json.dumps(record, indent=2))

@@ -4,6 +4,7 @@ python data/tiny_base/measure.py --clinc PATH_OR_hub    # the weights in this fo
 """
 
 import argparse
+import datetime
 import json
 import random
 import re
@@ -81,9 +82,8 @@ def common_words_rule(scenes: list[Scene]) -> float:
 
     right = 0.0
     for scene in scenes:
-        lines = {json.loads(turn.answer)["tool"]: turn for turn in scene.turns}
-        said = beginnings(scene.turns[0].request)
-        common = [len(said & beginnings(re.search(rf"^- {re.escape(name)}\(.*$", scene.system, re.MULTILINE)[0])) for name in lines]
+        said, names = beginnings(scene.turns[0].request), [json.loads(turn.answer)["tool"] for turn in scene.turns]
+        common = [len(said & beginnings(re.search(rf"^- {re.escape(name)}\(.*$", scene.system, re.MULTILINE)[0])) for name in names]
         right += (common[0] == max(common)) / common.count(max(common))
     return right / len(scenes)
 
@@ -131,6 +131,8 @@ def _right(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, scenes: 
         logprobs = model(**batch, use_cache=False).logits[:, :-1].float().log_softmax(-1)
         token = logprobs.gather(-1, labels.clamp(min=0)[..., None])[..., 0] * answered
         number = (answered & ~torch.nn.functional.pad(answered[:, :-1], (1, 0))).cumsum(1)
+        if (number[:, -1] < CHOICES).any():  # a call that was cut off would seem certain
+            raise ValueError("a choice does not fit into a scene's tokens; take shorter requests or a greater scenes.LENGTH")
         likelihood = torch.stack([(token * (number == n)).sum(1) for n in range(1, CHOICES + 1)], dim=1)
         right += int((likelihood.argmax(1) == 0).sum())
     return right / len(scenes)
@@ -144,7 +146,8 @@ def main() -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(args.base, dtype=torch.float32), AutoTokenizer.from_pretrained(args.base)
     found = abilities(model.eval(), tokenizer, read_clinc(args.clinc))
     record = json.loads((args.base / "build.json").read_text(encoding="utf-8"))
-    (args.base / "build.json").write_text(json.dumps(record | {"abilities": found}, indent=2) + "\n", encoding="utf-8")
+    record |= {"abilities": found, "measured": datetime.date.today().isoformat()}
+    (args.base / "build.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=2))
 
 
